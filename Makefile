@@ -1,0 +1,153 @@
+# quire. `make` builds the libraries; `make help` lists the rest.
+#
+# VARIANT=debug|asan|tsan builds into build/VARIANT; CC=clang works too. CROSS=aarch64-linux-gnu- cross-compiles
+# into build/aarch64.
+
+VERSION := 0.1.0
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+VARIANT ?= release
+CROSS ?=
+
+ifneq ($(CROSS),)
+CC := $(CROSS)gcc
+AR := $(CROSS)ar
+B := build/$(firstword $(subst -, ,$(CROSS)))
+else ifeq ($(VARIANT),release)
+B := build
+else
+B := build/$(VARIANT)
+endif
+
+WARNINGS := -Wall -Wextra -Wundef -Wstrict-prototypes -Wmissing-prototypes
+CFLAGS ?= -O2 -g
+FLAGS := -std=gnu17 -D_GNU_SOURCE -I. -Iinclude -fPIC -fvisibility=hidden -fexceptions \
+  -fno-builtin-malloc -fno-strict-aliasing -MMD -MP $(WARNINGS)
+LDFLAGS_SO := -shared -Wl,-z,now -Wl,-z,relro -Wl,--no-undefined \
+  -Wl,-soname,libquire.so.0 -Wl,--version-script=preload/libquire.map
+
+ifeq ($(VARIANT),debug)
+FLAGS += -O1 -DQUIRE_DEBUG
+else ifeq ($(VARIANT),asan)
+FLAGS += -O1 -DQUIRE_DEBUG -DQUIRE_NO_RSEQ -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+  -fno-omit-frame-pointer
+LINK_SANITIZER := -fsanitize=address,undefined
+else ifeq ($(VARIANT),tsan)
+FLAGS += -O1 -DQUIRE_DEBUG -DQUIRE_NO_RSEQ -fsanitize=thread
+LINK_SANITIZER := -fsanitize=thread
+else ifneq ($(VARIANT),release)
+$(error VARIANT=$(VARIANT): want release, debug, asan or tsan)
+endif
+
+# liburing drives the background thread's ring; where its headers are missing the loop is poll's alone.
+URING := $(shell $(CC) -fsyntax-only -include liburing.h -x c /dev/null 2>/dev/null && echo yes)
+ifeq ($(URING),yes)
+FLAGS += -DQUIRE_URING=1
+LIBS += -luring
+LINK_URING := -Wl,-Bstatic -luring -Wl,-Bdynamic
+else
+FLAGS += -DQUIRE_URING=0
+endif
+
+CORE := $(patsubst %.c,$(B)/%.o,$(wildcard arch/*.c page/*.c slab/*.c alloc/*.c))
+PRELOAD := $(patsubst %.c,$(B)/%.o,$(wildcard preload/*.c))
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*_test.c))
+UNIT_SUPPORT := $(patsubst %.c,$(B)/%.o,$(filter-out %_test.c,$(wildcard tests/unit/*.c)))
+ABUSES := $(patsubst tests/abuse/%.c,$(B)/tests/abuse/%,$(wildcard tests/abuse/*.c))
+
+.PHONY: all deps demo check check-long bench install clean help tests format objects
+all: $(B)/libquire.so $(B)/libquire.a $(B)/quire.3
+
+$(B)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(CFLAGS) -c $< -o $@
+
+$(B)/libquire.so: $(CORE) $(PRELOAD) preload/libquire.map
+	$(CC) $(CFLAGS) $(LINK_SANITIZER) $(LDFLAGS_SO) $(CORE) $(PRELOAD) $(LINK_URING) -o $@
+
+# liburing's objects go into the archive, so that linking needs nothing but libquire.a.
+$(B)/libquire.a: $(CORE) $(PRELOAD)
+	@rm -f $@
+	@mkdir -p $(B)/uring
+ifeq ($(URING),yes)
+	cd $(B)/uring && $(AR) x $$($(CC) -print-file-name=liburing.a)
+	$(AR) rcs $@ $^ $(B)/uring/*
+else
+	$(AR) rcs $@ $^
+endif
+
+$(B)/quire.3: docs/quire.3.in $(B)/tools/options-text
+	$(B)/tools/options-text man docs/quire.3.in > $@
+
+$(B)/tools/options-text: tools/options-text.c $(B)/alloc/options.o $(B)/arch/sys.o
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(CFLAGS) $(LINK_SANITIZER) $^ -o $@
+
+objects: $(CORE) $(PRELOAD)
+tests: $(UNIT_TESTS) $(ABUSES)
+
+$(B)/tests/%_test: $(B)/tests/unit/%_test.o $(UNIT_SUPPORT) $(CORE)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LINK_SANITIZER) $^ -lcunit $(LIBS) -lpthread -o $@
+
+# Abuses call malloc as any program does and are run under LD_PRELOAD.
+$(B)/tests/abuse/%: tests/abuse/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu17 -D_GNU_SOURCE -O0 -g -fno-builtin -w -Iinclude $< -lpthread -o $@
+
+$(B)/bench/%.o: bench/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) -std=gnu17 -D_GNU_SOURCE -O2 -g -fno-builtin -I. -Iinclude -MMD -MP $(WARNINGS) -c $< -o $@
+
+$(B)/bench/gbench.o: bench/gbench.cc Makefile
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -O2 -g -I. -MMD -MP -Wall -Wextra -c $< -o $@
+
+# What people type.
+deps:
+	@tools/deps.sh
+
+deps-%:
+	@tools/deps.sh $*
+
+demo: deps-build deps-demo
+	@$(MAKE) --no-print-directory -s all
+	@tools/demo.sh
+
+check: deps-build deps-check
+	@$(MAKE) --no-print-directory -s all tests
+	@tests/check.sh
+
+check-long: deps-build deps-check
+	@$(MAKE) --no-print-directory -s all tests
+	@QUIRE_LONG=1 tests/check.sh
+
+bench: deps-build deps-bench
+	@$(MAKE) --no-print-directory -s all
+	@bench/bench.sh
+
+install: all
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/man/man3
+	install -m 755 $(B)/libquire.so $(DESTDIR)$(LIBDIR)/libquire.so.0
+	ln -sf libquire.so.0 $(DESTDIR)$(LIBDIR)/libquire.so
+	install -m 644 $(B)/libquire.a $(DESTDIR)$(LIBDIR)/libquire.a
+	install -m 644 include/quire.h $(DESTDIR)$(PREFIX)/include/quire.h
+	install -m 644 $(B)/quire.3 $(DESTDIR)$(PREFIX)/share/man/man3/quire.3
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' tools/quire.pc.in \
+	  > $(DESTDIR)$(LIBDIR)/pkgconfig/quire.pc
+
+format:
+	clang-format -i $(wildcard arch/*.[ch] page/*.[ch] slab/*.[ch] alloc/*.[ch] preload/*.[ch] include/*.h)
+
+clean:
+	rm -rf build
+
+help:
+	@echo "make             build/libquire.so (for LD_PRELOAD) and build/libquire.a"
+	@echo "make demo        redis on quire, glibc and jemalloc: throughput and memory side by side"
+	@echo "make check       all tests; make check-long runs the programs whole"
+	@echo "make bench       all benchmarks; writes docs/bench.md (about half an hour)"
+	@echo "make install     PREFIX=$(PREFIX) DESTDIR="
+	@echo "VARIANT=debug|asan|tsan builds into build/VARIANT"
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,50 @@
+/* Type-stable descriptor caches.
+ *
+ * Memory that once held a descriptor of one cache only ever holds descriptors of that cache, and never goes
+ * back to the system, so a peeker may follow a stale owner pointer and read a descriptor of the right
+ * type: then it takes the owner, loads the memdesc again and compares. Every descriptor begins with a
+ * struct desc, whose first field names the cache.
+ *
+ * Thread safe; each cache has a lock of rank RANK_DESC. */
+#ifndef QUIRE_PAGE_DESC_H
+#define QUIRE_PAGE_DESC_H
+
+#include "arch/lock.h"
+
+struct desc {
+  struct desc_cache *cache;
+  struct desc *next_free; /* meaningful while free */
+};
+
+struct desc_cache {
+  struct lock lock;
+  uint32_t size; /* bytes of one descriptor: a multiple of 64 */
+  const char *name;
+  struct desc *free;
+  char *bump, *end; /* the part of its last chunk that was never used */
+  size_t nlive;
+  size_t nbytes; /* taken from the region so far */
+};
+
+#define DESC_CACHE_INIT(desc_size, desc_name)                                                      \
+  { .lock = LOCK_INIT(RANK_DESC), .size = (desc_size), .name = (desc_name) }
+
+/* A descriptor with everything behind struct desc as its last user left it (zeros when new), or NULL
+ * when memory ran out. 64-byte aligned. */
+nodiscard void *desc_alloc(struct desc_cache *cache);
+void desc_free(void *desc);
+
+/* Bytes of the descriptor region: opened for use, and handed to caches so far. */
+size_t desc_bytes_opened(void);
+size_t desc_bytes_used(void);
+
+/* Fork: the region's own lock, with the caches' taken by their owners. */
+void desc_lock_region(void);
+void desc_unlock_region(void);
+void desc_reset_region(void);
+
+/* Tests that build a new arena: forget the region. Caches must be reset by their owners. */
+void desc_fini(void);
+void desc_cache_fini(struct desc_cache *cache);
+
+#endif

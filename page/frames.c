@@ -1,0 +1,402 @@
+/* The frame allocator.
+ *
+ * Theory. Memory comes in hugepages; what is handed out is runs of frames. Every opened hugepage is in
+ * exactly one place, by its state:
+ *
+ *   EMPTY    no frame used: the bitmap `empty`, and `warm` too while some of it is resident
+ *   PARTIAL  the list heads[kind][occupancy in eighths][longest free run]
+ *   FULL     nowhere
+ *   ISOLATED nowhere: discard.c has it
+ *
+ *   EMPTY --alloc--> PARTIAL <--alloc, free--> FULL;  PARTIAL --last free--> EMPTY
+ *   EMPTY --discard begins--> ISOLATED --discard ends--> EMPTY
+ *
+ * A run of up to 512 frames goes to the fullest hugepage of its kind whose longest free run fits it (the
+ * idea is Temeraire's filler, Hunter et al., OSDI 2021), else to a warm empty hugepage, else to a cold one. A
+ * longer run takes neighbouring empty hugepages; what it leaves of the last one is open to others of its
+ * kind. The bitmaps of lengths find the list in a few word operations.
+ *
+ * Lock: `frames.lock` guards everything here and every struct hugepage. Opening address space runs under
+ * it (rare, logarithmic); populating and discarding do not. Fork: the lock is taken before and
+ * released or reset after; the child's copy is consistent because nothing is half done under it, and
+ * discard.c's own lock is taken first so that no frames are set aside. */
+#include "page/frames.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "arch/sys.h"
+#include "page/frames_impl.h"
+
+enum {
+  HUGE_REFUSALS_MAX = 3,
+  HUGE_RETRY_MS = 10000,
+  HUGE_FAULTS_MAX = 64, /* populating a hugepage takes one fault, or 512 */
+};
+
+struct frames frames = {
+    .lock = LOCK_INIT(RANK_FRAMES),
+    .options = {.huge = FRAMES_HUGE_AUTO, .huge_threshold = 16 << 20, .decay_ms = 2500},
+};
+
+void frames_configure(const struct frames_options *options) { frames.options = *options; }
+
+static unsigned level_of(const struct hugepage *hp) {
+  return hp->nused * LEVELS / (HUGEPAGE_FRAMES + 1);
+}
+
+static void set_bit(uint64_t *bits, size_t n) { bits[n / 64] |= (uint64_t)1 << n % 64; }
+static void clear_bit(uint64_t *bits, size_t n) { bits[n / 64] &= ~((uint64_t)1 << n % 64); }
+static bool test_bit(const uint64_t *bits, size_t n) { return bits[n / 64] >> n % 64 & 1; }
+
+void frames_link(struct hugepage *hp) {
+  uint32_t n = hugepage_number(hp).n;
+  switch (hp->state) {
+  case HUGEPAGE_EMPTY:
+    set_bit(frames.empty, n);
+    if (hp->nresident != 0) set_bit(frames.warm, n);
+    frames.nempty++;
+    return;
+  case HUGEPAGE_PARTIAL: {
+    unsigned level = level_of(hp);
+    uint32_t *head = &frames.heads[hp->kind][level][hp->longest];
+    hp->prev = 0;
+    hp->next = *head;
+    if (*head != 0) arena.hugepages[*head - 1].prev = n + 1;
+    *head = n + 1;
+    set_bit(frames.lengths[hp->kind][level], hp->longest);
+    return;
+  }
+  default: return;
+  }
+}
+
+void frames_unlink(struct hugepage *hp) {
+  uint32_t n = hugepage_number(hp).n;
+  switch (hp->state) {
+  case HUGEPAGE_EMPTY:
+    clear_bit(frames.empty, n);
+    clear_bit(frames.warm, n);
+    frames.nempty--;
+    return;
+  case HUGEPAGE_PARTIAL: {
+    unsigned level = level_of(hp);
+    uint32_t *head = &frames.heads[hp->kind][level][hp->longest];
+    if (hp->next != 0) arena.hugepages[hp->next - 1].prev = hp->prev;
+    if (hp->prev != 0) arena.hugepages[hp->prev - 1].next = hp->next;
+    else *head = hp->next;
+    if (*head == 0) clear_bit(frames.lengths[hp->kind][level], hp->longest);
+    return;
+  }
+  default: return;
+  }
+}
+
+static void settle(struct hugepage *hp) {
+  hp->state = hp->nused == 0                 ? HUGEPAGE_EMPTY
+              : hp->nused == HUGEPAGE_FRAMES ? HUGEPAGE_FULL
+                                             : HUGEPAGE_PARTIAL;
+  frames_link(hp);
+}
+
+/* The smallest n >= from whose bit is set, LENGTHS when none. */
+static unsigned next_length(const uint64_t *bits, unsigned from) {
+  for (unsigned w = from / 64; w < LENGTH_WORDS; w++) {
+    uint64_t word = bits[w];
+    if (w == from / 64) word &= ~(uint64_t)0 << from % 64;
+    if (word != 0) return w * 64 + (unsigned)__builtin_ctzll(word);
+  }
+  return LENGTHS;
+}
+
+/* The fullest hugepage of this kind with a free run of at least n frames. */
+static struct hugepage *find_partial(enum frames_kind kind, unsigned n) {
+  for (int level = LEVELS - 1; level >= 0; level--) {
+    unsigned length = next_length(frames.lengths[kind][level], n);
+    if (length < LENGTHS) return &arena.hugepages[frames.heads[kind][level][length] - 1];
+  }
+  return NULL;
+}
+
+/* Addresses, not hugepage numbers, are to be aligned, and the base is aligned to one hugepage only. */
+static uint32_t align_hugepage(uint32_t n, uint32_t align) {
+  uint32_t bias = (uint32_t)(arena.base >> HUGEPAGE_SHIFT) & (align - 1);
+  return (uint32_t)align_up((size_t)n + bias, align) - bias;
+}
+
+/* First run of `count` set bits below `end` that begins at an aligned address. If none, *tail is where a
+ * run that reaches `end` begins (aligned; `end` rounded up when there is none). */
+static bool find_bits(const uint64_t *bits, uint32_t end, uint32_t count, uint32_t align,
+                      uint32_t *found, uint32_t *tail) {
+  uint32_t at = 0;
+  while (at < end) {
+    if (bits[at / 64] >> at % 64 == 0) {
+      at = (at / 64 + 1) * 64;
+      continue;
+    }
+    if (!test_bit(bits, at)) {
+      at++;
+      continue;
+    }
+    at = align_hugepage(at, align);
+    uint32_t stop = at;
+    while (stop < end && stop - at < count && test_bit(bits, stop)) stop++;
+    if (stop - at == count && count > 0) {
+      *found = at;
+      return true;
+    }
+    if (stop >= end) break;
+    at = stop + 1;
+  }
+  uint32_t first = end;
+  while (first > 0 && test_bit(bits, first - 1)) first--;
+  *tail = align_hugepage(first, align);
+  return false;
+}
+
+bool frames_want_huge(void) {
+  switch (frames.options.huge) {
+  case FRAMES_HUGE_ALWAYS: return true;
+  case FRAMES_HUGE_AUTO:
+    if ((frames.stats.used << FRAME_SHIFT) < frames.options.huge_threshold) return false;
+    return frames.huge_refused_until == 0 || sys->now_ms() >= frames.huge_refused_until;
+  default: return false;
+  }
+}
+
+/* Tells the kernel what backing `count` hugepages from hp on should have. Refusals are no failure. */
+void frames_advise(struct hugepage *hp, uint32_t count, bool huge) {
+  void *p = hugepage_addr(hugepage_number(hp));
+  size_t length = (size_t)count << HUGEPAGE_SHIFT;
+  if (frames.options.huge == FRAMES_HUGE_HUGETLB) {
+    if (sys->refresh_hugetlb(p, length) == 0) {
+      for (uint32_t i = 0; i < count; i++) hp[i].flags |= HUGEPAGE_HUGETLB;
+      return;
+    }
+    huge = true;
+  }
+  int err = sys->advise_huge(p, length, huge);
+  for (uint32_t i = 0; i < count; i++) {
+    bool was = (hp[i].flags & HUGEPAGE_ADVISED) != 0, is = huge && err == 0;
+    if (is && !was) frames.stats.huge_advised++;
+    if (!is && was) frames.stats.huge_advised--;
+    hp[i].flags = (uint8_t)(is ? hp[i].flags | HUGEPAGE_ADVISED : hp[i].flags & ~HUGEPAGE_ADVISED);
+  }
+}
+
+static int open_more(uint32_t count) {
+  uint32_t from = arena.opened;
+  int err = arena_open(count);
+  if (err != 0) return err;
+  for (uint32_t n = from; n < arena.opened; n++) frames_link(&arena.hugepages[n]);
+  frames.stats.opened = (size_t)arena.opened * HUGEPAGE_FRAMES;
+  frames_advise(&arena.hugepages[from], arena.opened - from, frames_want_huge());
+  return 0;
+}
+
+/* `count` empty neighbours; opened if need be. */
+static int find_empty(uint32_t count, uint32_t align, hpn_t *out) {
+  uint32_t at, tail;
+  bool found = frames.nempty >= count &&
+               ((count == 1 && align == 1 && find_bits(frames.warm, arena.opened, 1, 1, &at, &tail)) ||
+                find_bits(frames.empty, arena.opened, count, align, &at, &tail));
+  if (!found) {
+    (void)find_bits(frames.empty, arena.opened, UINT32_MAX, align, &at, &tail);
+    int err = open_more((uint32_t)(tail + (uint64_t)count - arena.opened));
+    if (err != 0) return err;
+    at = tail;
+  }
+  *out = (hpn_t){at};
+  return 0;
+}
+
+/* Takes frames [pfn, pfn + n), all free, from one or more hugepages. True when all were zero. */
+static bool take(pfn_t pfn, size_t n, enum frames_kind kind) {
+  bool zero = true;
+  while (n > 0) {
+    struct hugepage *hp = &arena.hugepages[pfn_hugepage(pfn).n];
+    unsigned index = pfn_index(pfn), here = (unsigned)size_min(n, HUGEPAGE_FRAMES - index);
+    unsigned resident = hp->nresident;
+    frames_unlink(hp);
+    if (hp->state == HUGEPAGE_EMPTY) {
+      frames.stats.hugepages++;
+      hp->kind = (uint8_t)kind;
+      bool huge = frames_want_huge();
+      if (resident == 0 && huge && (hp->flags & (HUGEPAGE_ADVISED | HUGEPAGE_HUGETLB)) == 0)
+        frames_advise(hp, 1, true);
+    }
+    zero = hugepage_take(hp, index, here) && zero;
+    frames.stats.free_resident -= here - (hp->nresident - resident);
+    settle(hp);
+    pfn = pfn_add(pfn, here);
+    n -= here;
+    frames.stats.used += here;
+  }
+  if (frames.stats.used > frames.demand_now) frames.demand_now = frames.stats.used;
+  if (frames.stats.used > frames.stats.peak_used) frames.stats.peak_used = frames.stats.used;
+  return zero;
+}
+
+static int place(size_t nframes, size_t align, enum frames_kind kind, pfn_t *out) {
+  if (nframes + align - 1 <= HUGEPAGE_FRAMES) {
+    struct hugepage *hp = find_partial(kind, (unsigned)(nframes + align - 1));
+    if (hp != NULL) {
+      int index = hugepage_find(hp, (unsigned)nframes, (unsigned)align);
+      assert_always(index >= 0);
+      *out = pfn_add(hugepage_pfn(hugepage_number(hp)), (size_t)index);
+      return 0;
+    }
+  }
+  size_t count = (nframes + HUGEPAGE_FRAMES - 1) / HUGEPAGE_FRAMES;
+  size_t align_huge = size_max(1, align / HUGEPAGE_FRAMES);
+  if (count > arena.nhugepages || align_huge > arena.nhugepages) return -ENOMEM;
+  hpn_t hpn;
+  int err = find_empty((uint32_t)count, (uint32_t)align_huge, &hpn);
+  if (err == 0) *out = hugepage_pfn(hpn);
+  return err;
+}
+
+/* Touches a fresh hugepage at once, to see whether the kernel really had one: what else would be found out
+ * by 512 faults instead of one. Outside the lock. */
+static void populate_huge(hpn_t hpn) {
+  uint64_t faults = sys->minor_faults();
+  int err = sys->populate(hugepage_addr(hpn), HUGEPAGE_SIZE);
+  bool refused = err == 0 && sys->minor_faults() - faults > HUGE_FAULTS_MAX;
+  lock_acquire(&frames.lock);
+  if (refused) {
+    frames.stats.huge_fallbacks++;
+    if (++frames.huge_refusals >= HUGE_REFUSALS_MAX) {
+      frames.huge_refusals = 0;
+      frames.huge_refused_until = sys->now_ms() + HUGE_RETRY_MS;
+    }
+  } else if (err == 0) {
+    frames.huge_refusals = 0;
+  }
+  lock_release(&frames.lock);
+}
+
+int frames_alloc(size_t nframes, size_t align, enum frames_kind kind, struct frames_run *out) {
+  pfn_t pfn;
+  bool fresh_huge = false;
+  lock_acquire(&frames.lock);
+  int err = place(nframes, align, kind, &pfn);
+  if (err == 0) {
+    struct hugepage *hp = &arena.hugepages[pfn_hugepage(pfn).n];
+    bool cold_before = hp->nresident == 0;
+    *out = (struct frames_run){pfn, nframes, take(pfn, nframes, kind)};
+    fresh_huge = cold_before && kind == FRAMES_SLAB && (hp->flags & HUGEPAGE_ADVISED) != 0;
+  }
+  lock_release(&frames.lock);
+  if (fresh_huge) populate_huge(pfn_hugepage(pfn));
+  return err;
+}
+
+static void give(pfn_t pfn, size_t n, bool zero) {
+  uint64_t now = sys->now_ms();
+  lock_acquire(&frames.lock);
+  frames.stats.used -= n;
+  while (n > 0) {
+    struct hugepage *hp = &arena.hugepages[pfn_hugepage(pfn).n];
+    unsigned index = pfn_index(pfn), here = (unsigned)size_min(n, HUGEPAGE_FRAMES - index);
+    frames_unlink(hp);
+    unsigned dirty = hugepage_free_resident(hp);
+    hugepage_give(hp, index, here);
+    if (zero) hugepage_discarded(hp, index, here);
+    frames.stats.free_resident += hugepage_free_resident(hp) - dirty;
+    hp->idle_since = now;
+    settle(hp);
+    if (hp->state == HUGEPAGE_EMPTY) frames.stats.hugepages--;
+    pfn = pfn_add(pfn, here);
+    n -= here;
+  }
+  lock_release(&frames.lock);
+}
+
+void frames_free(pfn_t pfn, size_t nframes) { give(pfn, nframes, false); }
+void frames_free_zero(pfn_t pfn, size_t nframes) { give(pfn, nframes, true); }
+
+static bool range_is_free(pfn_t pfn, size_t n, enum frames_kind kind) {
+  while (n > 0) {
+    hpn_t hpn = pfn_hugepage(pfn);
+    if (hpn.n >= arena.opened) return false;
+    const struct hugepage *hp = &arena.hugepages[hpn.n];
+    unsigned index = pfn_index(pfn), here = (unsigned)size_min(n, HUGEPAGE_FRAMES - index);
+    if (hp->state == HUGEPAGE_ISOLATED || hp->state == HUGEPAGE_FULL) return false;
+    if (hp->state == HUGEPAGE_PARTIAL && hp->kind != kind) return false;
+    if (!hugepage_is_free(hp, index, here)) return false;
+    pfn = pfn_add(pfn, here);
+    n -= here;
+  }
+  return true;
+}
+
+bool frames_extend(pfn_t pfn, size_t nframes, size_t more, enum frames_kind kind, bool *zero) {
+  pfn_t from = pfn_add(pfn, nframes);
+  bool ok = false;
+  if ((uint64_t)from.n + more > (uint64_t)arena.nhugepages * HUGEPAGE_FRAMES) return false;
+  lock_acquire(&frames.lock);
+  uint64_t end = (uint64_t)arena.opened * HUGEPAGE_FRAMES;
+  uint64_t want = (uint64_t)from.n + more;
+  if (want <= end) {
+    ok = range_is_free(from, more, kind);
+  } else if (range_is_free(from, (size_t)(end - from.n), kind)) {
+    size_t missing = (size_t)((want - end + HUGEPAGE_FRAMES - 1) / HUGEPAGE_FRAMES);
+    ok = open_more((uint32_t)missing) == 0;
+  }
+  if (ok) *zero = take(from, more, kind);
+  lock_release(&frames.lock);
+  return ok;
+}
+
+void frames_stats(struct frames_stats *out) {
+  lock_acquire(&frames.lock);
+  *out = frames.stats;
+  lock_release(&frames.lock);
+}
+
+size_t frames_used(void) { return load_relaxed(&frames.stats.used); }
+void frames_lock(void) { lock_acquire(&frames.lock); }
+void frames_unlock(void) { lock_release(&frames.lock); }
+void frames_reset(void) { lock_reset(&frames.lock); }
+
+static bool list_holds(const struct hugepage *hp) {
+  uint32_t n = hugepage_number(hp).n + 1;
+  for (uint32_t at = frames.heads[hp->kind][level_of(hp)][hp->longest]; at != 0;
+       at = arena.hugepages[at - 1].next)
+    if (at == n) return true;
+  return false;
+}
+
+static bool hugepage_in_its_place(const struct hugepage *hp) {
+  uint32_t n = hugepage_number(hp).n;
+  bool empty = hp->state == HUGEPAGE_EMPTY;
+  if (test_bit(frames.empty, n) != empty) return false;
+  if (test_bit(frames.warm, n) != (empty && hp->nresident != 0)) return false;
+  return hp->state != HUGEPAGE_PARTIAL || list_holds(hp);
+}
+
+bool frames_consistent(void) {
+  size_t used = 0, dirty = 0, hugepages = 0;
+  uint32_t nempty = 0;
+  bool ok = true;
+  lock_acquire(&frames.lock);
+  for (uint32_t n = 0; n < arena.opened && ok; n++) {
+    const struct hugepage *hp = &arena.hugepages[n];
+    ok = hugepage_consistent(hp) && hugepage_in_its_place(hp);
+    used += hp->nused;
+    dirty += hugepage_free_resident(hp);
+    nempty += hp->state == HUGEPAGE_EMPTY;
+    hugepages += hp->nused != 0;
+  }
+  ok = ok && used == frames.stats.used && dirty == frames.stats.free_resident &&
+       nempty == frames.nempty && hugepages == frames.stats.hugepages;
+  lock_release(&frames.lock);
+  return ok;
+}
+
+void frames_fini(void) {
+  struct frames_options options = frames.options;
+  memset(&frames, 0, sizeof frames);
+  frames.lock = (struct lock)LOCK_INIT(RANK_FRAMES);
+  frames.options = options;
+}

@@ -1,0 +1,48 @@
+/* What frames.c (placement) and discard.c (giving memory back) share; nobody else includes it. */
+#ifndef QUIRE_PAGE_FRAMES_IMPL_H
+#define QUIRE_PAGE_FRAMES_IMPL_H
+
+#include "arch/lock.h"
+#include "page/frames.h"
+#include "page/hugepage.h"
+
+enum {
+  LEVELS = 8, /* occupancy in eighths */
+  LENGTHS = HUGEPAGE_FRAMES + 1,
+  LENGTH_WORDS = (LENGTHS + 63) / 64,
+  MAX_HUGEPAGES = 1 << 22, /* 8 TiB */
+  DEMAND_SLOTS = 8,
+};
+
+struct frames {
+  struct lock lock;
+  struct frames_options options;
+  uint32_t heads[FRAMES_KINDS][LEVELS][LENGTHS]; /* hugepage number + 1; 0 is an empty list */
+  uint64_t lengths[FRAMES_KINDS][LEVELS][LENGTH_WORDS]; /* bit n: heads[..][n] is not empty */
+  uint64_t empty[MAX_HUGEPAGES / 64]; /* hugepages in state EMPTY */
+  uint64_t warm[MAX_HUGEPAGES / 64];  /* those of them with resident frames; a subset of empty */
+  uint32_t nempty;
+  struct frames_stats stats;
+  /* Demand: the most frames used in each of the last slots of decay_ms / 8. */
+  size_t demand[DEMAND_SLOTS];
+  size_t demand_now; /* most frames used since the current slot began */
+  unsigned slot;
+  uint64_t slot_since; /* ms */
+  uint64_t huge_refused_until;
+  unsigned huge_refusals; /* in a row */
+  uint32_t nmoved;        /* hugepages with HUGEPAGE_MOVED */
+};
+
+extern struct frames frames;
+
+/* All of these need the frames lock. */
+void frames_link(struct hugepage *hp);   /* by its state: into its list or the set of empty ones */
+void frames_unlink(struct hugepage *hp); /* out of it */
+bool frames_want_huge(void);
+void frames_advise(struct hugepage *hp, uint32_t count, bool huge);
+
+static inline hpn_t hugepage_number(const struct hugepage *hp) {
+  return (hpn_t){(uint32_t)(hp - arena.hugepages)};
+}
+
+#endif

@@ -1,0 +1,374 @@
+/* Bins and transfer areas.
+ *
+ * Theory. A slab of a class is in one of these places, guarded by its bin's lock:
+ *
+ *   PARTIAL  the list of its fullness (eighths of slots taken), searched from the fullest
+ *   FULL     in no list; only its frames' memdescs lead to it
+ *   kept     empty, the bin's single spare (state PARTIAL, in list 0 like any other)
+ *   gone     destroyed: frames and descriptor given back
+ *
+ *   new -> PARTIAL <-> FULL; PARTIAL -> kept or gone when its last slot comes back
+ *
+ * Refilling takes from the fullest list, so that sparse slabs drain by themselves. A bin keeps one empty
+ * slab, so that a program that goes back and forth over a slab's edge does not create and destroy.
+ *
+ * Locks: the transfer lock and the bin lock of a class are never held together but by fork (all transfer
+ * locks, then all bin locks, in class order). Slabs are created and destroyed with neither held; two
+ * threads that run dry together may both create one, which is no harm. The frames and descriptor locks
+ * rank higher and are taken inside. Fork: everything is quiescent under the locks. */
+#include "slab/bin.h"
+
+#include <string.h>
+
+#include "page/folio.h"
+
+enum {
+  FULLNESS_LISTS = 8,
+  TRANSFER_MAX = 512,               /* objects of one class in its transfer area */
+  TRANSFER_BYTES = 256 << 10,       /* and bytes, for slab classes */
+  TRANSFER_FOLIO_BYTES = 1 << 20,   /* and bytes, for folio classes */
+  TAKE_MAX = 64,                    /* empty slabs destroyed after one flush */
+};
+
+struct bin {
+  struct lock lock;
+  uint32_t nfull;
+  struct slab *partial[FULLNESS_LISTS];
+  uint32_t nslabs;
+  uint32_t nempty; /* empty slabs in list 0 */
+  uint64_t refills, flushes;
+} cacheline_aligned;
+
+struct transfer {
+  struct lock lock;
+  uint32_t n;
+  uint32_t low; /* fewest held since the last trim: they were of no use */
+  void *objects[TRANSFER_MAX];
+} cacheline_aligned;
+
+static struct bin bins[SLAB_CLASSES];
+static struct transfer transfers[CACHED_CLASSES];
+
+bin_misuse_fn *bin_misuse_handler;
+
+static _Noreturn cold void misuse(const void *p, enum bin_misuse what) {
+  bin_misuse_handler(p, what);
+  __builtin_trap();
+}
+
+/* The ranks can't be static initialisers of hundreds of elements without a macro for each; a zero rank
+ * is below all others, which debug builds would refuse, so it is set at each first use of a lock. */
+static struct lock *bin_lock(struct bin *bin) {
+  if (DEBUG_CHECKS) store_relaxed(&bin->lock.rank, RANK_BIN);
+  return &bin->lock;
+}
+
+static struct lock *transfer_lock(struct transfer *t) {
+  if (DEBUG_CHECKS) store_relaxed(&t->lock.rank, RANK_TRANSFER);
+  return &t->lock;
+}
+
+static unsigned transfer_limit(unsigned size_class) {
+  size_t bytes = class_is_slab(size_class) ? TRANSFER_BYTES : TRANSFER_FOLIO_BYTES;
+  return (unsigned)size_min(TRANSFER_MAX, bytes / class_size(size_class));
+}
+
+/* ---- slabs and their lists; the bin lock is held ---- */
+
+static unsigned fullness_of(const struct slab *slab) {
+  return (unsigned)(slab->nslots - slab->nfree) * FULLNESS_LISTS / (slab->nslots + 1u);
+}
+
+static void list_add(struct bin *bin, struct slab *slab) {
+  struct slab **head = &bin->partial[slab->fullness = (uint8_t)fullness_of(slab)];
+  slab->prev = NULL;
+  slab->next = *head;
+  if (*head != NULL) (*head)->prev = slab;
+  *head = slab;
+}
+
+static void list_remove(struct bin *bin, struct slab *slab) {
+  if (slab->next != NULL) slab->next->prev = slab->prev;
+  if (slab->prev != NULL) slab->prev->next = slab->next;
+  else bin->partial[slab->fullness] = slab->next;
+}
+
+static struct slab *fullest(struct bin *bin) {
+  for (int f = FULLNESS_LISTS - 1; f >= 0; f--)
+    if (bin->partial[f] != NULL) return bin->partial[f];
+  return NULL;
+}
+
+static unsigned take_from_slabs(struct bin *bin, void **out, unsigned n) {
+  unsigned got = 0;
+  struct slab *slab;
+  while (got < n && (slab = fullest(bin)) != NULL) {
+    if (slab_is_empty(slab)) bin->nempty--;
+    got += slab_take(slab, out + got, n - got);
+    list_remove(bin, slab);
+    if (slab->nfree == 0) {
+      slab->state = SLAB_FULL;
+      bin->nfull++;
+    } else {
+      list_add(bin, slab);
+    }
+  }
+  return got;
+}
+
+static struct slab *slab_of(unsigned size_class, const void *p) {
+  memdesc_t d = memmap_get(arena_pfn(p));
+  if (unlikely(memdesc_type(d) != MEMDESC_SLAB)) misuse(p, MISUSE_NOT_ALLOCATED);
+  if (unlikely(memdesc_class(d) != size_class)) misuse(p, MISUSE_WRONG_CLASS);
+  return memdesc_owner(d);
+}
+
+/* Returns a slab that is to be destroyed, or NULL. */
+static struct slab *put_back(struct bin *bin, struct slab *slab, const void *p) {
+  switch (slab_put(slab, p)) {
+  case SLAB_OK: break;
+  case SLAB_INTERIOR: misuse(p, MISUSE_INTERIOR);
+  case SLAB_DOUBLE_FREE: misuse(p, MISUSE_DOUBLE_FREE);
+  }
+  if (slab->state == SLAB_FULL) {
+    slab->state = SLAB_PARTIAL;
+    bin->nfull--;
+    list_add(bin, slab);
+  } else if (slab->fullness != fullness_of(slab)) {
+    list_remove(bin, slab);
+    list_add(bin, slab);
+  }
+  if (likely(!slab_is_empty(slab))) return NULL;
+  if (bin->nempty == 0) {
+    bin->nempty = 1;
+    return NULL;
+  }
+  list_remove(bin, slab);
+  bin->nslabs--;
+  return slab;
+}
+
+static void put_in_slabs(unsigned size_class, void *const *objects, unsigned n) {
+  struct bin *bin = &bins[size_class];
+  struct slab *gone[TAKE_MAX];
+  unsigned ngone = 0;
+  while (n > 0) {
+    lock_acquire(bin_lock(bin));
+    for (; n > 0 && ngone < TAKE_MAX; n--, objects++) {
+      struct slab *empty = put_back(bin, slab_of(size_class, *objects), *objects);
+      if (unlikely(empty != NULL)) gone[ngone++] = empty;
+    }
+    lock_release(&bin->lock);
+    while (ngone > 0) slab_destroy(gone[--ngone]);
+  }
+}
+
+/* ---- folio classes ---- */
+
+static struct folio *folio_of(const void *p) {
+  memdesc_t d = memmap_get(arena_pfn(p));
+  if (memdesc_type(d) != MEMDESC_FOLIO) misuse(p, MISUSE_DOUBLE_FREE);
+  struct folio *folio = memdesc_owner(d);
+  if (folio_addr(folio) != p) misuse(p, MISUSE_INTERIOR);
+  return folio;
+}
+
+static void free_objects(unsigned size_class, void *const *objects, unsigned n) {
+  if (class_is_slab(size_class)) put_in_slabs(size_class, objects, n);
+  else
+    for (; n > 0; n--, objects++) folio_free(folio_of(*objects));
+}
+
+static unsigned allocate_objects(unsigned size_class, void **out, unsigned n) {
+  if (!class_is_slab(size_class)) {
+    bool zero;
+    struct folio *folio = folio_alloc(size_classes[size_class].nframes, 1, size_class, false, &zero);
+    if (folio == NULL) return 0;
+    out[0] = folio_addr(folio);
+    return 1;
+  }
+  struct bin *bin = &bins[size_class];
+  lock_acquire(bin_lock(bin));
+  bin->refills++;
+  unsigned got = take_from_slabs(bin, out, n);
+  lock_release(&bin->lock);
+  if (got > 0) return got;
+  struct slab *slab = slab_new(size_class);
+  if (slab == NULL) return 0;
+  lock_acquire(bin_lock(bin));
+  bin->nslabs++;
+  bin->nempty++;
+  list_add(bin, slab);
+  got = take_from_slabs(bin, out, n);
+  lock_release(&bin->lock);
+  return got;
+}
+
+/* ---- transfer areas ---- */
+
+static unsigned transfer_pop(unsigned size_class, void **out, unsigned n) {
+  struct transfer *t = &transfers[size_class];
+  if (load_relaxed(&t->n) == 0) return 0; /* racy, and right soon enough */
+  lock_acquire(transfer_lock(t));
+  unsigned got = t->n < n ? t->n : n;
+  store_relaxed(&t->n, t->n - got);
+  if (t->n < t->low) t->low = t->n;
+  memcpy(out, t->objects + t->n, got * sizeof *out);
+  lock_release(&t->lock);
+  return got;
+}
+
+static unsigned transfer_push(unsigned size_class, void *const *objects, unsigned n) {
+  struct transfer *t = &transfers[size_class];
+  unsigned limit = transfer_limit(size_class);
+  if (load_relaxed(&t->n) >= limit) return 0;
+  lock_acquire(transfer_lock(t));
+  unsigned room = limit - t->n, put = room < n ? room : n;
+  memcpy(t->objects + t->n, objects, put * sizeof *objects);
+  store_relaxed(&t->n, t->n + put);
+  lock_release(&t->lock);
+  return put;
+}
+
+unsigned bin_refill(unsigned size_class, void **out, unsigned n) {
+  unsigned got = transfer_pop(size_class, out, n);
+  return got > 0 ? got : allocate_objects(size_class, out, n);
+}
+
+void bin_flush(unsigned size_class, void *const *objects, unsigned n) {
+  unsigned put = transfer_push(size_class, objects, n);
+  if (class_is_slab(size_class)) { /* approximate: a lost count is no loss */
+    uint64_t *flushes = &bins[size_class].flushes;
+    store_relaxed(flushes, load_relaxed(flushes) + 1);
+  }
+  if (put < n) free_objects(size_class, objects + put, n - put);
+}
+
+void bin_free_now(unsigned size_class, void *object) { free_objects(size_class, &object, 1); }
+
+/* ---- giving back ---- */
+
+static bool trim_transfer(unsigned size_class, bool all) {
+  enum { BATCH = 64 };
+  struct transfer *t = &transfers[size_class];
+  void *objects[BATCH];
+  unsigned n, left = all ? TRANSFER_MAX : 0;
+  if (load_relaxed(&t->n) == 0) return false;
+  lock_acquire(transfer_lock(t));
+  if (!all) left = t->low;
+  lock_release(&t->lock);
+  while (left > 0) {
+    lock_acquire(transfer_lock(t));
+    n = t->n < left ? t->n : left;
+    n = n < BATCH ? n : BATCH;
+    /* The oldest, at the bottom, are the coldest; order doesn't matter otherwise. */
+    memcpy(objects, t->objects, n * sizeof *objects);
+    memmove(t->objects, t->objects + n, (t->n - n) * sizeof *objects);
+    store_relaxed(&t->n, t->n - n);
+    lock_release(&t->lock);
+    if (n == 0) break;
+    free_objects(size_class, objects, n);
+    left -= n;
+  }
+  lock_acquire(transfer_lock(t));
+  t->low = t->n;
+  bool more = t->n > 0;
+  lock_release(&t->lock);
+  return more;
+}
+
+static void trim_empty_slab(unsigned size_class) {
+  struct bin *bin = &bins[size_class];
+  struct slab *slab = NULL;
+  if (load_relaxed(&bin->nempty) == 0) return;
+  lock_acquire(bin_lock(bin));
+  for (slab = bin->partial[0]; slab != NULL && !slab_is_empty(slab); slab = slab->next) {}
+  if (slab != NULL) {
+    list_remove(bin, slab);
+    bin->nslabs--;
+    bin->nempty--;
+  }
+  lock_release(&bin->lock);
+  if (slab != NULL) slab_destroy(slab);
+}
+
+bool bin_trim(bool all) {
+  bool more = false;
+  for (unsigned c = 0; c < CACHED_CLASSES; c++) {
+    more |= trim_transfer(c, all);
+    if (c < SLAB_CLASSES) trim_empty_slab(c);
+  }
+  return more;
+}
+
+/* ---- looking ---- */
+
+void bin_stats(unsigned size_class, struct bin_stats *out) {
+  *out = (struct bin_stats){.transfer = load_relaxed(&transfers[size_class].n)};
+  if (!class_is_slab(size_class)) return;
+  struct bin *bin = &bins[size_class];
+  lock_acquire(bin_lock(bin));
+  for (int f = 0; f < FULLNESS_LISTS; f++)
+    for (struct slab *s = bin->partial[f]; s != NULL; s = s->next) out->free_slots += s->nfree;
+  out->nslabs = bin->nslabs;
+  out->nfull = bin->nfull;
+  out->frames = (size_t)bin->nslabs * size_classes[size_class].nframes;
+  out->refills = bin->refills;
+  out->flushes = load_relaxed(&bin->flushes);
+  lock_release(&bin->lock);
+}
+
+size_t bin_transfer_bytes(void) {
+  size_t bytes = 0;
+  for (unsigned c = 0; c < CACHED_CLASSES; c++)
+    bytes += load_relaxed(&transfers[c].n) * class_size(c);
+  return bytes;
+}
+
+enum slab_verdict bin_check(unsigned size_class, const void *p) {
+  struct bin *bin = &bins[size_class];
+  enum slab_verdict verdict = SLAB_DOUBLE_FREE;
+  lock_acquire(bin_lock(bin));
+  memdesc_t d = memmap_get(arena_pfn(p));
+  if (memdesc_type(d) == MEMDESC_SLAB && memdesc_class(d) == size_class)
+    verdict = slab_check(memdesc_owner(d), p);
+  lock_release(&bin->lock);
+  return verdict;
+}
+
+void bin_lock_all(void) {
+  for (unsigned c = 0; c < CACHED_CLASSES; c++) lock_acquire(transfer_lock(&transfers[c]));
+  for (unsigned c = 0; c < SLAB_CLASSES; c++) lock_acquire(bin_lock(&bins[c]));
+}
+
+void bin_unlock_all(void) {
+  for (unsigned c = SLAB_CLASSES; c-- > 0;) lock_release(&bins[c].lock);
+  for (unsigned c = CACHED_CLASSES; c-- > 0;) lock_release(&transfers[c].lock);
+}
+
+void bin_reset_all(void) {
+  for (unsigned c = SLAB_CLASSES; c-- > 0;) lock_reset(&bins[c].lock);
+  for (unsigned c = CACHED_CLASSES; c-- > 0;) lock_reset(&transfers[c].lock);
+}
+
+bool bin_consistent(unsigned size_class) {
+  struct bin *bin = &bins[size_class];
+  unsigned npartial = 0, nempty = 0;
+  bool ok = true;
+  lock_acquire(bin_lock(bin));
+  for (unsigned f = 0; f < FULLNESS_LISTS; f++)
+    for (struct slab *s = bin->partial[f], *prev = NULL; s != NULL; prev = s, s = s->next) {
+      ok = ok && slab_consistent(s) && s->prev == prev && s->state == SLAB_PARTIAL;
+      ok = ok && s->nfree > 0 && s->fullness == f && fullness_of(s) == f;
+      nempty += slab_is_empty(s);
+      npartial++;
+    }
+  ok = ok && npartial + bin->nfull == bin->nslabs && nempty == bin->nempty;
+  lock_release(&bin->lock);
+  return ok;
+}
+
+void bin_fini_all(void) {
+  memset(bins, 0, sizeof bins);
+  memset(transfers, 0, sizeof transfers);
+}

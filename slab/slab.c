@@ -1,0 +1,117 @@
+#include "slab/slab.h"
+
+#include <string.h>
+
+struct desc_cache slab_cache_small =
+    DESC_CACHE_INIT(sizeof(struct slab) + SLAB_WORDS_SMALL * sizeof(uint64_t), "slab-512");
+struct desc_cache slab_cache_large =
+    DESC_CACHE_INIT(sizeof(struct slab) + SLAB_WORDS_LARGE * sizeof(uint64_t), "slab-1024");
+
+unsigned class_of_aligned(size_t size, size_t align) {
+  unsigned c = class_of(align_up(size_max(size, align), align));
+  while (class_size(c) % align != 0) c++; /* ends at the next power of two at the latest */
+  return c;
+}
+
+static void free_all_slots(struct slab *slab) {
+  unsigned left = slab->nslots;
+  for (unsigned w = 0; w < slab_words(slab); w++) {
+    slab->free[w] = left >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << left) - 1;
+    left -= left >= 64 ? 64 : left;
+  }
+}
+
+struct slab *slab_new(unsigned size_class) {
+  const struct size_class *c = &size_classes[size_class];
+  struct frames_run run;
+  bool small = c->nslots <= SLAB_WORDS_SMALL * 64;
+  struct slab *slab = desc_alloc(small ? &slab_cache_small : &slab_cache_large);
+  if (slab == NULL) return NULL;
+  if (frames_alloc(c->nframes, 1, FRAMES_SLAB, &run) != 0) {
+    desc_free(slab);
+    return NULL;
+  }
+  slab->next = slab->prev = NULL;
+  slab->pfn = run.pfn;
+  slab->nframes = c->nframes;
+  slab->nslots = slab->nfree = c->nslots;
+  slab->size_class = (uint8_t)size_class;
+  slab->state = SLAB_PARTIAL;
+  slab->fullness = 0;
+  slab->hint = 0;
+  slab->guests = 0;
+  slab->pins = 0;
+  free_all_slots(slab);
+  memmap_set(slab->pfn, slab->nframes, memdesc_make(MEMDESC_SLAB, size_class, slab));
+  return slab;
+}
+
+void slab_destroy(struct slab *slab) {
+  pfn_t pfn = slab->pfn;
+  size_t n = slab->nframes;
+  assert_always(slab_is_empty(slab));
+  memmap_clear(pfn, n, MEMDESC_SLAB);
+  slab->state = SLAB_FREE;
+  desc_free(slab);
+  frames_free(pfn, n);
+}
+
+unsigned slab_take(struct slab *slab, void **out, unsigned n) {
+  char *base = slab_addr(slab);
+  size_t size = class_size(slab->size_class);
+  unsigned want = n < slab->nfree ? n : slab->nfree, left = want, w = slab->hint;
+  while (left > 0) {
+    uint64_t word = slab->free[w];
+    for (; word != 0 && left > 0; word &= word - 1)
+      out[--left] = base + (w * 64 + (unsigned)__builtin_ctzll(word)) * size;
+    slab->free[w] = word;
+    if (word == 0) w++;
+  }
+  slab->hint = (uint8_t)w;
+  slab->nfree -= (uint16_t)want;
+  return want;
+}
+
+/* The slot that begins at p, -1 when none does. */
+static int slot_of(const struct slab *slab, const void *p) {
+  const struct size_class *c = &size_classes[slab->size_class];
+  size_t offset = (size_t)((const char *)p - (const char *)slab_addr(slab));
+  unsigned slot = class_slot(c, offset);
+  return slot < slab->nslots && slot * (size_t)c->size == offset ? (int)slot : -1;
+}
+
+enum slab_verdict slab_check(const struct slab *slab, const void *p) {
+  int slot = slot_of(slab, p);
+  if (unlikely(slot < 0)) return SLAB_INTERIOR;
+  uint64_t word = load_relaxed(&slab->free[slot / 64]);
+  return unlikely(word >> slot % 64 & 1) ? SLAB_DOUBLE_FREE : SLAB_OK;
+}
+
+enum slab_verdict slab_put(struct slab *slab, const void *p) {
+  int slot = slot_of(slab, p);
+  if (unlikely(slot < 0)) return SLAB_INTERIOR;
+  unsigned w = (unsigned)slot / 64;
+  uint64_t bit = (uint64_t)1 << slot % 64;
+  if (unlikely(slab->free[w] & bit)) return SLAB_DOUBLE_FREE;
+  slab->free[w] |= bit;
+  if (w < slab->hint) slab->hint = (uint8_t)w;
+  slab->nfree++;
+  return SLAB_OK;
+}
+
+bool slab_consistent(const struct slab *slab) {
+  unsigned nfree = 0;
+  for (unsigned w = 0; w < slab_words(slab); w++) {
+    if (w < slab->hint && slab->free[w] != 0) return false;
+    nfree += (unsigned)__builtin_popcountll(slab->free[w]);
+  }
+  if (slab->nslots % 64 != 0 && slab->free[slab_words(slab) - 1] >> slab->nslots % 64 != 0)
+    return false;
+  if (nfree != slab->nfree || slab->nslots != size_classes[slab->size_class].nslots) return false;
+  for (unsigned i = 0; i < slab->nframes; i++) {
+    memdesc_t d = memmap_peek(pfn_add(slab->pfn, i));
+    if (memdesc_type(d) != MEMDESC_SLAB || memdesc_owner(d) != slab) return false;
+    if (memdesc_class(d) != slab->size_class) return false;
+  }
+  return true;
+}

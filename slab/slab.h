@@ -1,0 +1,66 @@
+/* A slab: a run of frames cut into equal slots of one size class.
+ *
+ * All its metadata is here, out of band: a bitmap of free slots (1 = free). Nothing is ever written into
+ * a free slot. The bin of the class (bin.h) owns every slab of it and its lock guards all fields; peekers read
+ * without it and check the memdesc again.
+ *
+ *   nfree = |free|, 0 <= nfree <= nslots; a slab with nfree = nslots is empty
+ *   state PARTIAL: in the bin's list for its fullness; FULL: nfree = 0, in no list; FREE: not a slab */
+#ifndef QUIRE_SLAB_SLAB_H
+#define QUIRE_SLAB_SLAB_H
+
+#include "page/desc.h"
+#include "page/frames.h"
+#include "slab/size_class.h"
+
+enum slab_state { SLAB_FREE = 0, SLAB_PARTIAL = 1, SLAB_FULL = 2, SLAB_ISOLATED = 3 };
+
+enum { SLAB_WORDS_SMALL = 8, SLAB_WORDS_LARGE = 16 };
+
+struct slab {
+  struct desc desc;
+  struct slab *next, *prev; /* in the bin's list */
+  pfn_t pfn;
+  uint16_t nfree;
+  uint16_t nslots;
+  uint16_t nframes;
+  uint8_t size_class;
+  uint8_t state;    /* enum slab_state */
+  uint8_t fullness; /* the list it is in */
+  uint8_t hint;     /* words of the bitmap before this one are zero */
+  uint16_t guests;  /* compaction: frames of others mapped onto its memory */
+  uint32_t pins;    /* compaction */
+  uint32_t reserved[3];
+  uint64_t free[];  /* SLAB_WORDS_SMALL, or SLAB_WORDS_LARGE where a slab has over 512 slots */
+};
+
+_Static_assert(sizeof(struct slab) == 64, "the bitmap begins a line of its own");
+
+extern struct desc_cache slab_cache_small, slab_cache_large;
+
+/* A new slab with all slots free, its frames' memdescs set. NULL when memory ran out. The caller puts it
+ * into its bin. */
+nodiscard struct slab *slab_new(unsigned size_class);
+
+/* Gives an empty slab's frames and its descriptor back. */
+void slab_destroy(struct slab *slab);
+
+/* Takes up to n free slots, lowest addresses first; stores the pointers last to first, so that a stack filled with
+ * them hands out the lowest first. Number taken. */
+unsigned slab_take(struct slab *slab, void **out, unsigned n);
+
+enum slab_verdict { SLAB_OK, SLAB_INTERIOR, SLAB_DOUBLE_FREE };
+
+/* Marks the slot at p free, unless p is no slot's beginning or the slot is free already. */
+enum slab_verdict slab_put(struct slab *slab, const void *p);
+
+/* Is p the beginning of a slot that is taken? */
+enum slab_verdict slab_check(const struct slab *slab, const void *p);
+
+static inline unsigned slab_words(const struct slab *slab) { return (slab->nslots + 63u) / 64; }
+static inline bool slab_is_empty(const struct slab *slab) { return slab->nfree == slab->nslots; }
+static inline void *slab_addr(const struct slab *slab) { return arena_addr(slab->pfn); }
+
+bool slab_consistent(const struct slab *slab);
+
+#endif
