@@ -14,7 +14,7 @@ void *malloc_miss(unsigned size_class);
 void *malloc_large(size_t size);
 void free_uncommon(void *p);           /* NULL, foreign, large, or not allocated */
 void free_overflow(unsigned size_class, void *p);
-void free_wrong_size(void *p, size_t size);
+void free_wrong_size(void *p, size_t size, bool exact); /* class and size disagree: misuse? */
 
 static always_inline void *fast_malloc_class(unsigned c) {
   struct tcache *tc = tcache_self;
@@ -40,14 +40,14 @@ static always_inline void fast_free(void *p) {
   fast_free_class(memdesc_class(d), p);
 }
 
-/* The caller says how many bytes it asked for: a wrong number is found out here. */
-static always_inline void fast_free_sized(void *p, size_t size) {
+/* The caller says how many bytes it asked for (exact: of a function that never resizes in place): a wrong
+ * number is found out here. */
+static always_inline void fast_free_sized(void *p, size_t size, bool exact) {
   if (unlikely(!arena_contains(p))) return free_uncommon(p);
   memdesc_t d = memmap_get(arena_pfn(p));
   if (unlikely(!memdesc_is_allocation(d))) return free_uncommon(p);
   unsigned c = memdesc_class(d);
-  if (unlikely(c == CLASS_LARGE ? size <= CACHED_MAX : size > CACHED_MAX || class_of(size) != c))
-    return free_wrong_size(p, size);
+  if (unlikely(size > CACHED_MAX || class_of(size) != c)) return free_wrong_size(p, size, exact);
   fast_free_class(c, p);
 }
 

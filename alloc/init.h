@@ -8,7 +8,7 @@
  * when no address space is to be had. */
 bool alloc_ready(void);
 
-/* What has to wait for libc: fork handlers. Called by the library's constructor. Idempotent. */
+/* From now on libc is there: periodic work may begin. Called by the library's constructor. Idempotent. */
 void alloc_late_init(void);
 
 /* Called by slow paths with no lock held: now and then does a step of decay, or starts the thread that will. */

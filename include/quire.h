@@ -16,6 +16,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define QUIRE_VERSION "0.1.0"
 
@@ -153,6 +154,7 @@ struct quire_peek {
 
 extern struct quire_peek quire_peek; /* filled in when the heap is ready: magic is 0 before */
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -49,7 +49,6 @@ struct transfer {
 static struct bin bins[SLAB_CLASSES];
 static struct transfer transfers[CACHED_CLASSES];
 
-bin_misuse_fn *bin_misuse_handler;
 
 static _Noreturn cold void misuse(const void *p, enum bin_misuse what) {
   bin_misuse_handler(p, what);

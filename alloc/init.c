@@ -1,0 +1,149 @@
+/* Start-up, fork, and the periodic work of a process without a background thread.
+ *
+ * Theory. States: COLD -> STARTING -> READY, or COLD -> FAILED when no address space is to be had (then
+ * every allocation fails with ENOMEM, and the next one tries again). The first miss starts; that may be inside the dynamic
+ * loader, before libc's constructors, so start-up allocates nothing, needs no libc state but the environment, and
+ * finds that on the stack if `environ` isn't set yet. Periodic work and the background thread wait for the
+ * library's constructor (late init).
+ *
+ * Fork. All locks are taken in order of rank before, released after in the parent, reset in the child, which
+ * is then alone: background, registry and thread caches, transfer areas, bins, discard, frames, descriptor
+ * caches and their region. Work in progress elsewhere is finished first, since it runs under one of these. */
+#include "alloc/init.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "alloc/background.h"
+#include "alloc/malloc.h"
+#include "alloc/options.h"
+#include "alloc/stats.h"
+#include "arch/sys.h"
+#include "page/folio.h"
+#include "slab/bin.h"
+
+enum startup { COLD, STARTING, READY, FAILED };
+
+enum { TICK_CALLS = 32 };
+
+static uint32_t startup;
+static struct lock startup_lock = LOCK_INIT(RANK_STARTUP);
+static uint32_t late;
+static uint32_t have_fork_handlers;
+
+/* glibc's record of where the kernel put argc, argv and the environment. */
+extern void *__libc_stack_end __attribute__((weak));
+
+static const char *find_in(char **env, const char *name) {
+  size_t n = strlen(name);
+  for (; env != NULL && *env != NULL; env++)
+    if (strncmp(*env, name, n) == 0 && (*env)[n] == '=') return *env + n + 1;
+  return NULL;
+}
+
+static const char *configuration(void) {
+  if (getauxval(AT_SECURE)) return NULL; /* a setuid program takes no options from its caller */
+  if (environ != NULL) return find_in(environ, "QUIRE_CONF");
+  if (&__libc_stack_end == NULL || __libc_stack_end == NULL) return NULL;
+  uintptr_t *stack = __libc_stack_end;
+  return find_in((char **)(stack + 1 + stack[0] + 1), "QUIRE_CONF");
+}
+
+static void complain(const char *line) { sys_write_all(2, line, strlen(line)); }
+
+static void start(void) {
+  options_parse(configuration(), complain);
+  struct frames_options frames = {
+      .huge = (enum frames_huge)options.huge,
+      .huge_threshold = options.huge_threshold,
+      .decay_ms = options.decay_ms,
+  };
+  frames_configure(&frames);
+  if (arena_init(options.reserve) != 0) {
+    store_release(&startup, FAILED);
+    return;
+  }
+  tcache_init();
+  peek_init();
+  store_release(&startup, READY);
+}
+
+static cold bool start_once(void) {
+  lock_acquire(&startup_lock);
+  if (load_acquire(&startup) != READY) {
+    store_release(&startup, STARTING);
+    start();
+  }
+  lock_release(&startup_lock);
+  if (load_acquire(&startup) != READY) return false;
+  /* As early as this, so that the handlers of other libraries, which may allocate, run before these take the
+   * locks, and after these have given them back. May allocate itself. */
+  if (exchange_acq_rel(&have_fork_handlers, 1) == 0)
+    pthread_atfork(alloc_before_fork, alloc_after_fork_parent, alloc_after_fork_child);
+  return true;
+}
+
+bool alloc_ready(void) {
+  return likely(load_acquire(&startup) == READY) || start_once();
+}
+
+void alloc_late_init(void) {
+  if (alloc_ready()) store_release(&late, 1);
+}
+
+void alloc_tick(void) {
+  static _Thread_local unsigned calls tls_initial_exec;
+  static _Thread_local bool inside tls_initial_exec;
+  if (likely(++calls % TICK_CALLS != 0) || inside || !load_acquire(&late)) return;
+  inside = true; /* starting a thread allocates */
+  if (background_running()) background_notify();
+  else {
+    background_consider(frames_used() << FRAME_SHIFT);
+    if (frames_decay_due()) {
+      (void)bin_trim(false);
+      (void)frames_decay(sys->now_ms());
+    }
+  }
+  inside = false;
+}
+
+/* ---- fork ---- */
+
+static struct desc_cache *const desc_caches[] = {&tcache_cache, &folio_cache, &slab_cache_small,
+                                                 &slab_cache_large};
+
+void alloc_before_fork(void) {
+  lock_acquire(&startup_lock);
+  background_before_fork();
+  tcache_lock_all();
+  bin_lock_all();
+  frames_lock_discard();
+  frames_lock();
+  for (unsigned i = 0; i < array_size(desc_caches); i++) lock_acquire(&desc_caches[i]->lock);
+  desc_lock_region();
+}
+
+void alloc_after_fork_parent(void) {
+  desc_unlock_region();
+  for (unsigned i = 0; i < array_size(desc_caches); i++) lock_release(&desc_caches[i]->lock);
+  frames_unlock();
+  frames_unlock_discard();
+  bin_unlock_all();
+  tcache_unlock_all();
+  background_after_fork_parent();
+  lock_release(&startup_lock);
+}
+
+void alloc_after_fork_child(void) {
+  desc_reset_region();
+  for (unsigned i = 0; i < array_size(desc_caches); i++) lock_reset(&desc_caches[i]->lock);
+  frames_reset();
+  frames_reset_discard();
+  bin_reset_all();
+  tcache_reset_all();
+  background_after_fork_child();
+  lock_reset(&startup_lock);
+}
