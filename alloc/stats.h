@@ -1,11 +1,26 @@
-/* Statistics inside of alloc/; the public side is include/quire.h. */
+/* Statistics inside of alloc/ and preload/; the public side is include/quire.h. */
 #ifndef QUIRE_ALLOC_STATS_H
 #define QUIRE_ALLOC_STATS_H
 
-/* Fills in `quire_peek` when the arena is ready. */
+#include "arch/compiler.h"
+
+/* Fills in `quire_peek`. Called once, when the arena is ready. */
 void peek_init(void);
 
 /* The text report on standard error: option stats:on. */
 void stats_print_at_exit(void);
+
+/* One class of up to CACHED_CLASSES: objects unless a name or comment says otherwise. */
+struct class_stats {
+  size_t size; /* bytes of an object */
+  size_t nslabs, frames;
+  size_t free_slots; /* in slabs */
+  size_t cached;     /* in thread caches */
+  size_t transfer;   /* in the transfer area */
+  size_t tails;      /* bytes at the slabs' ends that no slot covers */
+  size_t metadata;   /* bytes */
+};
+
+void class_stats(unsigned size_class, struct class_stats *out);
 
 #endif

@@ -351,6 +351,8 @@ bool frames_extend(pfn_t pfn, size_t nframes, size_t more, enum frames_kind kind
 void frames_stats(struct frames_stats *out) {
   lock_acquire(&frames.lock);
   *out = frames.stats;
+  /* The sets of empty and of warm hugepages have room for the largest arena. */
+  out->metadata = sizeof frames - sizeof frames.empty - sizeof frames.warm + 2 * arena.opened / 8;
   lock_release(&frames.lock);
 }
 

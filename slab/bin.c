@@ -304,6 +304,7 @@ bool bin_trim(bool all) {
 
 void bin_stats(unsigned size_class, struct bin_stats *out) {
   *out = (struct bin_stats){.transfer = load_relaxed(&transfers[size_class].n)};
+  if (out->transfer > 0) out->metadata = sizeof transfers[0];
   if (!class_is_slab(size_class)) return;
   struct bin *bin = &bins[size_class];
   lock_acquire(bin_lock(bin));
@@ -314,6 +315,7 @@ void bin_stats(unsigned size_class, struct bin_stats *out) {
   out->frames = (size_t)bin->nslabs * size_classes[size_class].nframes;
   out->refills = bin->refills;
   out->flushes = load_relaxed(&bin->flushes);
+  if (bin->refills > 0) out->metadata = sizeof *bin + sizeof transfers[0];
   lock_release(&bin->lock);
 }
 

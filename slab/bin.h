@@ -40,6 +40,7 @@ struct bin_stats {
   size_t transfer;       /* objects in the transfer area */
   size_t frames;         /* frames of its slabs */
   uint64_t refills, flushes;
+  size_t metadata;       /* bytes of the bin and its transfer area; 0 while the class was never used */
 };
 
 void bin_stats(unsigned size_class, struct bin_stats *out);

@@ -1,0 +1,193 @@
+/* The snapshot as text, JSON and Prometheus' exposition format.
+ *
+ * JSON and Prometheus come from one table of fields; text is a page for a person, whose numbers add
+ * up: heap = live + overhead, overhead = the sum of its lines. Nothing is allocated and no floating
+ * point is used. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "arch/compiler.h"
+#include "page/arena.h"
+#include "quire.h"
+
+struct sink {
+  char *out;
+  size_t size;
+  size_t length; /* of the whole text, whether or not there was room for it */
+};
+
+static printf_like(2, 3) void emit(struct sink *s, const char *format, ...) {
+  size_t room = s->length < s->size ? s->size - s->length : 0;
+  va_list args;
+  va_start(args, format);
+  int n = vsnprintf(room > 0 ? s->out + s->length : NULL, room, format, args);
+  va_end(args);
+  if (n > 0) s->length += (size_t)n;
+}
+
+/* ---- every field by name ---- */
+
+enum field_unit { COUNT, BYTES, FRAMES };
+enum field_type { GAUGE, COUNTER };
+
+struct field {
+  const char *name;
+  size_t offset;
+  enum field_unit unit;
+  enum field_type type;
+  const char *help;
+};
+
+#define FIELD(name, unit, type, help)                                                              \
+  { #name, offsetof(struct quire_stats, name), unit, type, help }
+
+static const struct field fields[] = {
+    FIELD(live, BYTES, GAUGE, "Bytes in objects that the program holds."),
+    FIELD(slab_live, BYTES, GAUGE, "Of these, in slabs."),
+    FIELD(folio_live, BYTES, GAUGE, "Of these, in folios."),
+    FIELD(slab_free, BYTES, GAUGE, "Free slots and tails of slabs."),
+    FIELD(cached, BYTES, GAUGE, "Free objects in thread caches."),
+    FIELD(transfer, BYTES, GAUGE, "Free objects in transfer areas."),
+    FIELD(frames_used, FRAMES, GAUGE, "Memory that slabs and folios occupy."),
+    FIELD(frames_dirty, FRAMES, GAUGE, "Free memory not yet given back."),
+    FIELD(frames_opened, FRAMES, GAUGE, "Address space that may be touched."),
+    FIELD(frames_peak, FRAMES, GAUGE, "Most memory that slabs and folios occupied so far."),
+    FIELD(hugepages, COUNT, GAUGE, "2 MiB units that are not empty."),
+    FIELD(huge_advised, COUNT, GAUGE, "2 MiB units for which a hugepage was asked."),
+    FIELD(huge_fallbacks, COUNT, COUNTER, "Times the kernel gave small pages instead."),
+    FIELD(metadata, BYTES, GAUGE, "Memmap, descriptors and caches."),
+    FIELD(reserved, BYTES, GAUGE, "Address space reserved."),
+    FIELD(nslabs, COUNT, GAUGE, "Slabs."),
+    FIELD(nfolios, COUNT, GAUGE, "Folios, those in caches included."),
+    FIELD(ncaches, COUNT, GAUGE, "Thread caches."),
+    FIELD(discards, COUNT, COUNTER, "System calls that gave memory back."),
+    FIELD(discarded, FRAMES, COUNTER, "Memory given back."),
+    FIELD(discard_failures, COUNT, COUNTER, "System calls to give memory back that failed."),
+    FIELD(moves, COUNT, COUNTER, "Reallocations that moved page tables."),
+    FIELD(reclaimed, BYTES, COUNTER, "Taken from idle threads' caches."),
+    FIELD(background, COUNT, GAUGE, "1 while the background thread runs."),
+};
+
+/* version and page_size share the first eight bytes; every other member is a uint64_t of the table.
+ */
+_Static_assert(sizeof(struct quire_stats) == 8 + array_size(fields) * sizeof(uint64_t),
+               "a field is missing in the table");
+
+static uint64_t field_value(const struct quire_stats *stats, const struct field *f) {
+  return *(const uint64_t *)((const char *)stats + f->offset);
+}
+
+static void json(struct sink *s, const struct quire_stats *stats) {
+  emit(s, "{\n  \"quire\": \"%s\",\n  \"version\": %u,\n  \"page_size\": %u,\n  \"frame_size\": %d",
+       QUIRE_VERSION, stats->version, stats->page_size, FRAME_SIZE);
+  for (size_t i = 0; i < array_size(fields); i++)
+    emit(s, ",\n  \"%s\": %llu", fields[i].name,
+         (unsigned long long)field_value(stats, &fields[i]));
+  emit(s, "\n}\n");
+}
+
+static void metric(struct sink *s, const struct field *f, uint64_t value) {
+  const char *unit = f->unit == COUNT ? "" : "_bytes", *total = f->type == COUNTER ? "_total" : "";
+  emit(s, "# HELP quire_%s%s%s %s\n", f->name, unit, total, f->help);
+  emit(s, "# TYPE quire_%s%s%s %s\n", f->name, unit, total,
+       f->type == COUNTER ? "counter" : "gauge");
+  emit(s, "quire_%s%s%s %llu\n", f->name, unit, total,
+       (unsigned long long)(f->unit == FRAMES ? value << FRAME_SHIFT : value));
+}
+
+static void prometheus(struct sink *s, const struct quire_stats *stats) {
+  emit(s, "# HELP quire_info The allocator's version.\n# TYPE quire_info gauge\n");
+  emit(s, "quire_info{version=\"%s\"} 1\n", QUIRE_VERSION);
+  for (size_t i = 0; i < array_size(fields); i++)
+    metric(s, &fields[i], field_value(stats, &fields[i]));
+}
+
+/* ---- for people ---- */
+
+/* "1023 B", "1.5 KiB", "12.3 MiB": one digit behind the point, rounded. */
+static const char *human(uint64_t bytes, char out[16]) {
+  static const char units[] = "KMGTPE";
+  struct sink s = {out, 16, 0};
+  if (bytes < 1024) {
+    emit(&s, "%u B", (unsigned)bytes);
+    return out;
+  }
+  unsigned u = 0, shift = 10;
+  for (; bytes >> shift >= 1024; u++) shift += 10;
+  uint64_t whole = bytes >> shift, rest = (bytes >> (shift - 10)) & 1023;
+  uint64_t tenths = whole * 10 + (rest * 10 + 512) / 1024;
+  emit(&s, "%u.%u %ciB", (unsigned)(tenths / 10), (unsigned)(tenths % 10), units[u]);
+  return out;
+}
+
+/* Tenths of a per cent that part is of whole. */
+static unsigned share(uint64_t part, uint64_t whole) {
+  if (whole == 0) return 0;
+  for (; part > UINT64_MAX / 2000; part >>= 1) whole >>= 1;
+  return (unsigned)((part * 2000 + whole) / (2 * whole));
+}
+
+static void row(struct sink *s, const char *label, uint64_t bytes, uint64_t heap) {
+  char text[16];
+  unsigned tenths = share(bytes, heap);
+  emit(s, "  %-24s %12s %6u.%u %%\n", label, human(bytes, text), tenths / 10, tenths % 10);
+}
+
+static void counted(struct sink *s, const char *label, uint64_t n, const char *what) {
+  emit(s, "  %-24s %12llu  %s\n", label, (unsigned long long)n, what);
+}
+
+static void text(struct sink *s, const struct quire_stats *st) {
+  char a[16], b[16];
+  uint64_t dirty = st->frames_dirty << FRAME_SHIFT;
+  uint64_t overhead = st->slab_free + st->cached + st->transfer + dirty + st->metadata;
+  uint64_t heap = st->live + overhead;
+  emit(s, "quire %s: %s live in a heap of %s\n", QUIRE_VERSION, human(st->live, a), human(heap, b));
+  emit(s, "\nlive\n");
+  row(s, "in slabs", st->slab_live, heap);
+  row(s, "in folios", st->folio_live, heap);
+  row(s, "total", st->live, heap);
+  emit(s, "overhead\n");
+  row(s, "free in slabs", st->slab_free, heap);
+  row(s, "thread caches", st->cached, heap);
+  row(s, "transfer areas", st->transfer, heap);
+  row(s, "freed, not given back", dirty, heap);
+  row(s, "metadata", st->metadata, heap);
+  row(s, "total", overhead, heap);
+  emit(s, "made of\n");
+  counted(s, "slabs", st->nslabs, "");
+  counted(s, "folios", st->nfolios, "");
+  counted(s, "thread caches", st->ncaches, "");
+  counted(s, "hugepages in use", st->hugepages, "of 2 MiB");
+  counted(s, "  asked of the kernel", st->huge_advised, "");
+  counted(s, "  refused by it", st->huge_fallbacks, "times so far");
+  emit(s, "so far\n");
+  emit(s, "  %-24s %12s\n", "most in use", human(st->frames_peak << FRAME_SHIFT, a));
+  emit(s, "  %-24s %12s  in %llu calls, %llu refused\n", "given back",
+       human(st->discarded << FRAME_SHIFT, a), (unsigned long long)st->discards,
+       (unsigned long long)st->discard_failures);
+  emit(s, "  %-24s %12s\n", "taken from idle threads", human(st->reclaimed, a));
+  counted(s, "moved by page tables", st->moves, "reallocations");
+  emit(s, "address space\n");
+  emit(s, "  %-24s %12s  %s opened\n", "reserved", human(st->reserved, a),
+       human(st->frames_opened << FRAME_SHIFT, b));
+  emit(s, "background thread: %s\n", st->background ? "running" : "not running");
+}
+
+public_symbol size_t quire_stats_format(const struct quire_stats *stats, enum quire_format format,
+                                        char *out, size_t size) {
+  struct sink s = {out, size, 0};
+  if (size > 0) out[0] = 0;
+  switch (format) {
+  case QUIRE_TEXT:
+    text(&s, stats);
+    break;
+  case QUIRE_JSON:
+    json(&s, stats);
+    break;
+  case QUIRE_PROMETHEUS:
+    prometheus(&s, stats);
+    break;
+  }
+  return s.length;
+}
