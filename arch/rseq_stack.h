@@ -1,16 +1,17 @@
-/* A stack of pointers that its owner thread pushes and pops with plain loads and stores, and that another
- * thread can nevertheless take away.
+/* A stack of pointers that its owner thread pushes and pops with plain loads and stores, and that
+ * another thread can nevertheless take away.
  *
- * Where the kernel has restartable sequences and libc registered the thread for them, push and pop are such a
- * sequence: all of it up to the one store that commits, or the kernel starts it again. So another
- * thread may set `cur` to a locked value by compare-and-swap, fence all sequences (sys->rseq_fence), and
- * if the locked value still stands, no push or pop that began before can commit any more, and those
- * that begin later miss. The owner pays one store a call. Only rseq_cs of the kernel's area is written.
- * Elsewhere (aarch64 for now, sanitizers, libc without rseq) push and pop are plain, and nobody may
- * take the stack away: rseq_stack_area() says NULL.
+ * Where the kernel has restartable sequences and libc registered the thread for them, push and pop
+ * are such a sequence: all of it up to the one store that commits, or the kernel starts it again.
+ * So another thread may set `cur` to a locked value by compare-and-swap, fence all sequences
+ * (sys->rseq_fence), and if the locked value still stands, no push or pop that began before can
+ * commit any more, and those that begin later miss. The owner pays one store a call. Only rseq_cs
+ * of the kernel's area is written. Elsewhere (aarch64 for now, sanitizers, libc without rseq) push
+ * and pop are plain, and nobody may take the stack away: rseq_stack_area() says NULL.
  *
- * Layout: slots[0] holds NULL, so that an empty stack pops NULL; cur points to the last slot pushed, limit to the
- * last slot that may be used. Locked: cur points to a slot that holds NULL and lies above limit.
+ * Layout: slots[0] holds NULL, so that an empty stack pops NULL; cur points to the last slot
+ * pushed, limit to the last slot that may be used. Locked: cur points to a slot that holds NULL and
+ * lies above limit.
  *
  * Sources: Documentation/userspace-api/rseq.rst and uapi/linux/rseq.h of Linux 6.18. */
 #ifndef QUIRE_ARCH_RSEQ_STACK_H
@@ -31,8 +32,8 @@ uint64_t *rseq_stack_area(void);
 
 enum { RSEQ_STACK_TAKEABLE = 1 };
 
-/* The descriptor of a sequence from label 1 to label 2, and its abort handler, which jumps to label 3: the
- * four bytes before the handler are the signature that glibc registered with. */
+/* The descriptor of a sequence from label 1 to label 2, and its abort handler, which jumps to label
+ * 3: the four bytes before the handler are the signature that glibc registered with. */
 #define RSEQ_BEGIN                                                                                 \
   ".pushsection __rseq_cs, \"aw\"\n"                                                               \
   ".balign 32\n"                                                                                   \
@@ -69,19 +70,19 @@ empty:
 /* False when it is full, locked, or p is what was pushed last: the caller finds out which. */
 static always_inline bool rseq_stack_push(struct rseq_stack *stack, void *p, uint64_t *cs) {
   void *t;
-  __asm__ goto(RSEQ_BEGIN "movq (%[stack]), %[t]\n"
-                          "cmpq 8(%[stack]), %[t]\n"
-                          "jae %l[miss]\n"
-                          "cmpq %[p], (%[t])\n"
-                          "je %l[miss]\n"
-                          "movq %[p], 8(%[t])\n"
-                          "addq $8, %[t]\n"
-                          "movq %[t], (%[stack])\n"
-                          "2:\n"
-               : [t] "=&r"(t)
-               : [stack] "r"(stack), [cs] "r"(cs), [p] "r"(p)
-               : "memory", "cc"
-               : miss);
+  __asm__ volatile goto(RSEQ_BEGIN "movq (%[stack]), %[t]\n"
+                                   "cmpq 8(%[stack]), %[t]\n"
+                                   "jae %l[miss]\n"
+                                   "cmpq %[p], (%[t])\n"
+                                   "je %l[miss]\n"
+                                   "movq %[p], 8(%[t])\n"
+                                   "addq $8, %[t]\n"
+                                   "movq %[t], (%[stack])\n"
+                                   "2:\n"
+                        : [t] "=&r"(t)
+                        : [stack] "r"(stack), [cs] "r"(cs), [p] "r"(p)
+                        : "memory", "cc"
+                        : miss);
   return true;
 miss:
   return false;
