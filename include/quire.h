@@ -1,10 +1,10 @@
 /* quire: a malloc whose heap can be seen.
  *
- * Programs need none of this: with LD_PRELOAD or linked in, quire serves malloc and its family. Here is what
- * it offers beyond them. Every function is thread safe; none may be called from a signal handler unless it
- * says so. Sizes are bytes unless a name says frames (4096 bytes each).
+ * Programs need none of this: with LD_PRELOAD or linked in, quire serves malloc and its family.
+ * Here is what it offers beyond them. Every function is thread safe; none may be called from a
+ * signal handler unless it says so. Sizes are bytes unless a name says frames (4096 bytes each).
  *
- * Options come from the environment, QUIRE_CONF="name:value,...": see quire(3). */
+ * Options come from the environment, QUIRE_CONF="name:value,...": below, and see quire(3). */
 #ifndef QUIRE_H
 #define QUIRE_H
 
@@ -20,10 +20,36 @@ extern "C" {
 
 #define QUIRE_VERSION "0.1.0"
 
+/* Options, in QUIRE_CONF (default in brackets):
+ *
+ *   huge:auto|always|never|hugetlb [auto]
+ *      Backing of the heap. auto: small pages while the heap is small, then hugepages; hugetlb: the
+ *      system's reserved pool, hugepages where it is empty.
+ *   huge_threshold:0 to 1T [16M]
+ *      Heap size from which huge:auto asks for hugepages.
+ *   decay_ms:0 to 3600000 [2500]
+ *      Milliseconds for which freed memory beyond demand stays with the program.
+ *   background:auto|off [auto]
+ *      A thread that gives memory back while the program is idle; auto starts it once the heap has
+ *      passed background_threshold.
+ *   background_threshold:0 to 1T [64M]
+ *      Heap size from which background:auto starts the thread.
+ *   cache_thread:0 to 1G [2M]
+ *      Most bytes that one thread's cache may hold.
+ *   cache_total:0 to 1T [64M]
+ *      Most bytes that all threads' caches together may hold.
+ *   reserve:0 to 8T [0]
+ *      Address space to reserve; 0 for 16 times the machine's memory.
+ *   check:off|on [off]
+ *      on: detect misuse at the call itself, fill freed memory, guard large blocks.
+ *   stats:off|on [off]
+ *      on: print statistics to standard error at exit.
+ */
+
 /* ---- allocation, under names that no other allocator has ----
  *
- * As malloc's family does by its manuals, and interchangeable with it where quire serves that: NULL and
- * ENOMEM on failure, errno untouched otherwise, 16-byte alignment for 16 bytes and more. */
+ * As malloc's family does by its manuals, and interchangeable with it where quire serves that: NULL
+ * and ENOMEM on failure, errno untouched otherwise, 16-byte alignment for 16 bytes and more. */
 void *quire_malloc(size_t size);
 void *quire_calloc(size_t count, size_t size);
 void *quire_realloc(void *p, size_t size);
@@ -34,54 +60,61 @@ size_t quire_usable_size(const void *p);
 
 /* ---- statistics ---- */
 
-/* One snapshot. Sums are taken one lock at a time, so they may disagree by what other threads did meanwhile;
- * they agree exactly when nobody allocates. */
+/* One snapshot. Sums are taken one lock at a time, so they may disagree by what other threads did
+ * meanwhile. They agree exactly when nobody allocates: then live + slab_free + cached + transfer is
+ * frames_used, and what the heap costs is these frames, frames_dirty and metadata. */
 struct quire_stats {
-  uint32_t version;         /* QUIRE_STATS_VERSION */
-  uint32_t page_size;       /* the system's */
-  uint64_t live;            /* bytes in objects that the program holds, rounded up to their classes */
-  uint64_t slab_live;       /* of these, in slabs */
-  uint64_t folio_live;      /* of these, in folios (above 64 KiB) */
-  uint64_t slab_free;       /* bytes of free slots in partial slabs, and their tails */
-  uint64_t cached;          /* bytes of free objects in thread caches */
-  uint64_t transfer;        /* bytes of free objects in transfer areas */
-  uint64_t frames_used;     /* frames that slabs and folios occupy */
-  uint64_t frames_dirty;    /* free frames that still hold memory */
-  uint64_t frames_opened;   /* frames that may be touched */
-  uint64_t frames_peak;     /* most frames used so far */
-  uint64_t hugepages;       /* 2 MiB units that are not empty */
-  uint64_t huge_advised;    /* 2 MiB units for which the kernel was asked for a hugepage */
-  uint64_t huge_fallbacks;  /* times it gave small pages instead */
-  uint64_t metadata;        /* bytes: memmap, hugepage descriptors, slab and folio descriptors, caches */
-  uint64_t reserved;        /* bytes of address space */
-  uint64_t nslabs, nfolios, ncaches;
-  uint64_t discards;        /* system calls that gave memory back */
-  uint64_t discarded;       /* frames given back so far */
+  uint32_t version;     /* QUIRE_STATS_VERSION */
+  uint32_t page_size;   /* the system's */
+  uint64_t live;        /* bytes in objects that the program holds, rounded up to their classes (and
+                         * with check:on the guards behind large ones) */
+  uint64_t slab_live;   /* of these, in slabs */
+  uint64_t folio_live;  /* of these, in folios (above 64 KiB) */
+  uint64_t slab_free;   /* bytes of free slots in partial slabs, and their tails */
+  uint64_t cached;      /* bytes of free objects in thread caches */
+  uint64_t transfer;    /* bytes of free objects in transfer areas */
+  uint64_t frames_used; /* frames that slabs and folios occupy */
+  uint64_t frames_dirty;   /* free frames that still hold memory */
+  uint64_t frames_opened;  /* frames that may be touched */
+  uint64_t frames_peak;    /* most frames used so far */
+  uint64_t hugepages;      /* 2 MiB units that are not empty */
+  uint64_t huge_advised;   /* 2 MiB units for which the kernel was asked for a hugepage */
+  uint64_t huge_fallbacks; /* times it gave small pages instead */
+  uint64_t metadata; /* bytes: memmap, hugepage descriptors, slab and folio descriptors, caches */
+  uint64_t reserved; /* bytes of address space */
+  uint64_t nslabs;
+  uint64_t nfolios;   /* those in caches included */
+  uint64_t ncaches;   /* threads that have a cache */
+  uint64_t discards;  /* system calls that gave memory back */
+  uint64_t discarded; /* frames given back so far */
   uint64_t discard_failures;
-  uint64_t moves;           /* reallocations that moved page tables instead of bytes */
-  uint64_t reclaimed;       /* bytes taken from idle threads' caches so far */
-  uint64_t background;      /* 1 while the background thread runs */
+  uint64_t moves;      /* reallocations that moved page tables instead of bytes */
+  uint64_t reclaimed;  /* bytes taken from idle threads' caches so far */
+  uint64_t background; /* 1 while the background thread runs */
 };
 
 #define QUIRE_STATS_VERSION 1
 
-/* Fills *out; returns 0, or -1 before the heap is ready. */
+/* Fills *out; returns 0, or -1 before the heap is ready (nothing was allocated yet). Takes locks
+ * for short times, one after the other; costs some ten microseconds and grows with threads and
+ * partial slabs. */
 int quire_stats(struct quire_stats *out);
 
 enum quire_format { QUIRE_TEXT, QUIRE_JSON, QUIRE_PROMETHEUS };
 
-/* The same as text, NUL-terminated. Returns the length without the NUL; if that is >= size, the text was cut to
- * size - 1 bytes. Allocates nothing. */
+/* The same as text, NUL-terminated. Returns the length without the NUL; if that is >= size, the
+ * text was cut to size - 1 bytes. Allocates nothing. */
 size_t quire_stats_format(const struct quire_stats *stats, enum quire_format format, char *out,
                           size_t size);
 
-/* Writes the present statistics to a stream. 0, or -1 with errno. */
+/* Writes the present statistics to a stream. 0, or -1 with errno: what fwrite says, EAGAIN before
+ * the heap is ready. */
 int quire_stats_print(FILE *stream, enum quire_format format);
 
 /* ---- giving memory back ---- */
 
-/* Empties this thread's cache, idle threads' caches and the transfer areas, and gives free frames back to
- * the system but for `keep` bytes. Returns the bytes given back. */
+/* Empties this thread's cache, idle threads' caches and the transfer areas, and gives free frames
+ * back to the system but for `keep` bytes. Returns the bytes given back. */
 size_t quire_purge(size_t keep);
 
 /* ---- what a pointer is ---- */
@@ -91,20 +124,22 @@ enum quire_kind {
   QUIRE_UNUSED,      /* in the arena, in a frame that belongs to nobody */
   QUIRE_OBJECT,      /* in a slot of a slab */
   QUIRE_FOLIO,       /* in a large allocation */
-  QUIRE_INTERNAL,    /* quire's own, or set aside */
+  QUIRE_INTERNAL,    /* quire's own, or set aside: a slab's tail, a folio's guard */
 };
 
 struct quire_description {
   enum quire_kind kind;
-  bool allocated;    /* of an object: its slot is taken (it may still wait in a thread's cache) */
+  bool allocated; /* of an object: its slot is taken (it may still wait in a thread's cache) */
   bool pinned;
-  const void *start; /* of the object or folio p lies in */
-  size_t size;       /* its usable size */
-  uint64_t pfn;      /* frame number of p */
+  const void *start;            /* of the object or folio p lies in */
+  size_t size;                  /* its usable size */
+  uint64_t pfn;                 /* frame number of p */
   size_t slab_slots, slab_free; /* of an object's slab */
 };
 
-/* Describes any address, valid or not. */
+/* Describes any address, valid or not. Takes no lock and never touches what p points to: may be
+ * called from a signal handler. While other threads allocate the answer is of some moment during
+ * the call. */
 void quire_describe(const void *p, struct quire_description *out);
 
 /* ---- a walk over the heap ---- */
@@ -114,15 +149,15 @@ enum quire_walk_type { QUIRE_WALK_FREE, QUIRE_WALK_SLAB, QUIRE_WALK_FOLIO, QUIRE
 struct quire_walk_item {
   enum quire_walk_type type;
   const void *start;
-  size_t frames;       /* length of the run */
-  size_t object_size;  /* of a slab's slots; the folio's size */
+  size_t frames;      /* length of the run */
+  size_t object_size; /* of a slab's slots; the folio's size */
   size_t slots, free_slots;
-  size_t resident;     /* frames of it that may hold memory */
+  size_t resident; /* frames of it that may hold memory */
 };
 
-/* Calls visit for each run of frames of one owner, in address order, until it returns nonzero, and returns that
- * (0 at the end). No lock is held meanwhile, so visit may allocate; runs that change during the
- * walk may be seen as they were or as they are, or in part. */
+/* Calls visit for each run of frames of one owner, in address order, until it returns nonzero, and
+ * returns that (0 at the end). No lock is held meanwhile, so visit may allocate; runs that change
+ * during the walk may be seen as they were or as they are, or in part. */
 int quire_walk(int (*visit)(const struct quire_walk_item *item, void *arg), void *arg);
 
 /* ---- for readers in other processes ---- */
@@ -130,21 +165,22 @@ int quire_walk(int (*visit)(const struct quire_walk_item *item, void *arg), void
 #define QUIRE_PEEK_MAGIC 0x5155495245504b31ull /* "QUIREPK1" */
 #define QUIRE_PEEK_VERSION 1
 
-/* Found by the symbol `quire_peek`; read with process_vm_readv. All addresses are the target's. A word of the
- * memmap: bits 0-3 type (0 none, 1 free, 2 slab, 3 folio, 4 meta, 5 owned, 6 poison, 7 reserved), 4-7
- * flags (isolated, pinned, host, guest), 8-15 size class, 16-63 address of the owner's descriptor.
- * Protocol: load the word, check the type, read the descriptor, load the word again, compare; on any difference
- * what was read means nothing. Descriptors are type-stable: memory that held a slab's only
- * ever holds slabs'. */
+/* Found by the symbol `quire_peek`; read with process_vm_readv. All addresses are the target's. A
+ * word of the memmap: bits 0-3 type (0 none, 1 free, 2 slab, 3 folio, 4 meta, 5 owned, 6 poison, 7
+ * reserved), 4-7 flags (isolated, pinned, host, guest), 8-15 size class, 16-63 address of the
+ * owner's descriptor. Protocol: load the word, check the type, read the descriptor, load the word
+ * again, compare; on any difference what was read means nothing. Descriptors are type-stable:
+ * memory that held a slab's only ever holds slabs'. */
 struct quire_peek {
   uint64_t magic;
   uint32_t version;
   uint32_t size; /* of this struct */
   uint64_t base, arena_size, memmap, hugepages;
   uint64_t nhugepages;
-  uint64_t opened_address;  /* of a uint32_t: hugepages opened so far */
+  uint64_t opened_address; /* of a uint32_t: hugepages opened so far */
   uint32_t frame_size, frames_per_hugepage;
-  uint64_t classes_address; /* of nclasses records of class_stride bytes, which begin with a uint32_t size */
+  uint64_t classes_address; /* of nclasses records of class_stride bytes, which begin with a
+                               uint32_t size */
   uint32_t nclasses, class_stride;
   uint32_t hugepage_stride;
   uint32_t hugepage_used, hugepage_resident, hugepage_zero; /* offsets of 64-byte bitmaps */

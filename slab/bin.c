@@ -9,13 +9,15 @@
  *
  *   new -> PARTIAL <-> FULL; PARTIAL -> kept or gone when its last slot comes back
  *
- * Refilling takes from the fullest list, so that sparse slabs drain by themselves. A bin keeps one empty
- * slab, so that a program that goes back and forth over a slab's edge does not create and destroy.
+ * Refilling takes from the fullest list, so that sparse slabs drain by themselves. A bin keeps one
+ * empty slab, so that a program that goes back and forth over a slab's edge does not create and
+ * destroy.
  *
- * Locks: the transfer lock and the bin lock of a class are never held together but by fork (all transfer
- * locks, then all bin locks, in class order). Slabs are created and destroyed with neither held; two
- * threads that run dry together may both create one, which is no harm. The frames and descriptor locks
- * rank higher and are taken inside. Fork: everything is quiescent under the locks. */
+ * Locks: the transfer lock and the bin lock of a class are never held together but by fork (all
+ * transfer locks, then all bin locks, in class order). Slabs are created and destroyed with neither
+ * held; two threads that run dry together may both create one, which is no harm. The frames and
+ * descriptor locks rank higher and are taken inside. Fork: everything is quiescent under the locks.
+ */
 #include "slab/bin.h"
 
 #include <string.h>
@@ -24,10 +26,10 @@
 
 enum {
   FULLNESS_LISTS = 8,
-  TRANSFER_MAX = 512,               /* objects of one class in its transfer area */
-  TRANSFER_BYTES = 256 << 10,       /* and bytes, for slab classes */
-  TRANSFER_FOLIO_BYTES = 1 << 20,   /* and bytes, for folio classes */
-  TAKE_MAX = 64,                    /* empty slabs destroyed after one flush */
+  TRANSFER_MAX = 512,             /* objects of one class in its transfer area */
+  TRANSFER_BYTES = 256 << 10,     /* and bytes, for slab classes */
+  TRANSFER_FOLIO_BYTES = 1 << 20, /* and bytes, for folio classes */
+  TAKE_MAX = 64,                  /* empty slabs destroyed after one flush */
 };
 
 struct bin {
@@ -49,14 +51,14 @@ struct transfer {
 static struct bin bins[SLAB_CLASSES];
 static struct transfer transfers[CACHED_CLASSES];
 
-
 static _Noreturn cold void misuse(const void *p, enum bin_misuse what) {
   bin_misuse_handler(p, what);
   __builtin_trap();
 }
 
-/* The ranks can't be static initialisers of hundreds of elements without a macro for each; a zero rank
- * is below all others, which debug builds would refuse, so it is set at each first use of a lock. */
+/* The ranks can't be static initialisers of hundreds of elements without a macro for each; a zero
+ * rank is below all others, which debug builds would refuse, so it is set at each first use of a
+ * lock. */
 static struct lock *bin_lock(struct bin *bin) {
   if (DEBUG_CHECKS) store_relaxed(&bin->lock.rank, RANK_BIN);
   return &bin->lock;
@@ -88,8 +90,10 @@ static void list_add(struct bin *bin, struct slab *slab) {
 
 static void list_remove(struct bin *bin, struct slab *slab) {
   if (slab->next != NULL) slab->next->prev = slab->prev;
-  if (slab->prev != NULL) slab->prev->next = slab->next;
-  else bin->partial[slab->fullness] = slab->next;
+  if (slab->prev != NULL)
+    slab->prev->next = slab->next;
+  else
+    bin->partial[slab->fullness] = slab->next;
 }
 
 static struct slab *fullest(struct bin *bin) {
@@ -125,9 +129,12 @@ static struct slab *slab_of(unsigned size_class, const void *p) {
 /* Returns a slab that is to be destroyed, or NULL. */
 static struct slab *put_back(struct bin *bin, struct slab *slab, const void *p) {
   switch (slab_put(slab, p)) {
-  case SLAB_OK: break;
-  case SLAB_INTERIOR: misuse(p, MISUSE_INTERIOR);
-  case SLAB_DOUBLE_FREE: misuse(p, MISUSE_DOUBLE_FREE);
+  case SLAB_OK:
+    break;
+  case SLAB_INTERIOR:
+    misuse(p, MISUSE_INTERIOR);
+  case SLAB_DOUBLE_FREE:
+    misuse(p, MISUSE_DOUBLE_FREE);
   }
   if (slab->state == SLAB_FULL) {
     slab->state = SLAB_PARTIAL;
@@ -173,7 +180,8 @@ static struct folio *folio_of(const void *p) {
 }
 
 static void free_objects(unsigned size_class, void *const *objects, unsigned n) {
-  if (class_is_slab(size_class)) put_in_slabs(size_class, objects, n);
+  if (class_is_slab(size_class))
+    put_in_slabs(size_class, objects, n);
   else
     for (; n > 0; n--, objects++) folio_free(folio_of(*objects));
 }
@@ -181,7 +189,8 @@ static void free_objects(unsigned size_class, void *const *objects, unsigned n) 
 static unsigned allocate_objects(unsigned size_class, void **out, unsigned n) {
   if (!class_is_slab(size_class)) {
     bool zero;
-    struct folio *folio = folio_alloc(size_classes[size_class].nframes, 1, size_class, false, &zero);
+    struct folio *folio =
+        folio_alloc(size_classes[size_class].nframes, 1, size_class, false, &zero);
     if (folio == NULL) return 0;
     out[0] = folio_addr(folio);
     return 1;
@@ -281,7 +290,8 @@ static void trim_empty_slab(unsigned size_class) {
   struct slab *slab = NULL;
   if (load_relaxed(&bin->nempty) == 0) return;
   lock_acquire(bin_lock(bin));
-  for (slab = bin->partial[0]; slab != NULL && !slab_is_empty(slab); slab = slab->next) {}
+  for (slab = bin->partial[0]; slab != NULL && !slab_is_empty(slab); slab = slab->next) {
+  }
   if (slab != NULL) {
     list_remove(bin, slab);
     bin->nslabs--;
@@ -304,8 +314,10 @@ bool bin_trim(bool all) {
 
 void bin_stats(unsigned size_class, struct bin_stats *out) {
   *out = (struct bin_stats){.transfer = load_relaxed(&transfers[size_class].n)};
-  if (out->transfer > 0) out->metadata = sizeof transfers[0];
-  if (!class_is_slab(size_class)) return;
+  if (!class_is_slab(size_class)) {
+    if (out->transfer > 0) out->metadata = sizeof transfers[0];
+    return;
+  }
   struct bin *bin = &bins[size_class];
   lock_acquire(bin_lock(bin));
   for (int f = 0; f < FULLNESS_LISTS; f++)
@@ -315,7 +327,8 @@ void bin_stats(unsigned size_class, struct bin_stats *out) {
   out->frames = (size_t)bin->nslabs * size_classes[size_class].nframes;
   out->refills = bin->refills;
   out->flushes = load_relaxed(&bin->flushes);
-  if (bin->refills > 0) out->metadata = sizeof *bin + sizeof transfers[0];
+  if (out->refills > 0) out->metadata += sizeof *bin;
+  if (out->flushes > 0) out->metadata += sizeof transfers[0]; /* untouched before */
   lock_release(&bin->lock);
 }
 

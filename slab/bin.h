@@ -1,11 +1,12 @@
 /* One bin per size class: its slabs, ordered by fullness, and a transfer area of loose objects.
  *
- * Objects move in batches. A refill is served from the transfer area if it holds any, else from the fullest
- * slabs; a flush goes to the transfer area while there is room, else to the slabs' bitmaps. Producer and
- * consumer threads so hand whole batches to each other without touching a slab. Folio classes
- * have no slabs: what overflows the transfer area is freed, what it lacks is allocated.
+ * Objects move in batches. A refill is served from the transfer area if it holds any, else from the
+ * fullest slabs; a flush goes to the transfer area while there is room, else to the slabs' bitmaps.
+ * Producer and consumer threads so hand whole batches to each other without touching a slab. Folio
+ * classes have no slabs: what overflows the transfer area is freed, what it lacks is allocated.
  *
- * Misuse is seen when a pointer reaches a bitmap; the caller's handler is then called and doesn't return.
+ * Misuse is seen when a pointer reaches a bitmap; the caller's handler is then called and doesn't
+ * return.
  *
  * Thread safe. */
 #ifndef QUIRE_SLAB_BIN_H
@@ -29,18 +30,18 @@ void bin_flush(unsigned size_class, void *const *objects, unsigned n);
 /* The same past the transfer area: one object whose freeing is to be checked now, and seen now. */
 void bin_free_now(unsigned size_class, void *object);
 
-/* Empties the transfer areas, and frees empty slabs that bins kept; only what has not been in use since the last
- * call, unless `all`. True when something is left for a later call. */
+/* Empties the transfer areas, and frees empty slabs that bins kept; only what has not been in use
+ * since the last call, unless `all`. True when something is left for a later call. */
 bool bin_trim(bool all);
 
 struct bin_stats {
-  size_t nslabs;         /* all slabs of the class */
+  size_t nslabs; /* all slabs of the class */
   size_t nfull;
-  size_t free_slots;     /* free in slabs */
-  size_t transfer;       /* objects in the transfer area */
-  size_t frames;         /* frames of its slabs */
+  size_t free_slots; /* free in slabs */
+  size_t transfer;   /* objects in the transfer area */
+  size_t frames;     /* frames of its slabs */
   uint64_t refills, flushes;
-  size_t metadata;       /* bytes of the bin and its transfer area; 0 while the class was never used */
+  size_t metadata; /* bytes of the bin and its transfer area, as far as they were used */
 };
 
 void bin_stats(unsigned size_class, struct bin_stats *out);
@@ -48,8 +49,8 @@ void bin_stats(unsigned size_class, struct bin_stats *out);
 /* Bytes of objects that all transfer areas hold, a racy sum. */
 size_t bin_transfer_bytes(void);
 
-/* Is p, of class c by its memdesc, the beginning of an object that is not free in its slab? For checks; takes
- * the bin's lock. */
+/* Is p, of class c by its memdesc, the beginning of an object that is not free in its slab? For
+ * checks; takes the bin's lock. */
 enum slab_verdict bin_check(unsigned size_class, const void *p);
 
 /* Fork: all locks of all bins, in order. */
