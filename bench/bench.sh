@@ -2,10 +2,11 @@
 # Runs all benchmarks on quire and the allocators it is compared with, and writes docs/bench.md.
 #
 # usage: bench.sh [--quick] [--rounds N] [--allocators a,b,...] [--filter REGEX] [--report-only]
-#                 [--docs DIRECTORY]
+#                 [--programs a,b,...] [--docs DIRECTORY]
 #
 #   --quick       a few minutes instead of half an hour: fewer rounds, smaller loads
 #   --filter      only the micro-benchmarks whose names match
+#   --programs    only these whole programs
 #   --report-only make the tables and plots again from the results of the last run
 #
 # The programs in build/bench must be built; `make bench` does both. Set BENCH_BUILD to take another
@@ -23,6 +24,7 @@ rounds=5
 min_time=0.1
 quick=
 filter=
+programs=
 allocators=quire,glibc,jemalloc,tcmalloc,mimalloc
 docs=$top/docs
 report_only=false
@@ -42,6 +44,10 @@ while [ $# -gt 0 ]; do
 		;;
 	--filter)
 		filter=$2
+		shift
+		;;
+	--programs)
+		programs=$2
 		shift
 		;;
 	--docs)
@@ -76,7 +82,8 @@ if ! $report_only; then
 	$python "$here/machine.py" >"$out/machine-before.json"
 	$python "$here/run_micro.py" --rounds "$rounds" --min-time "$min_time" --filter "$filter" \
 		--allocators "$allocators"
-	$python "$here/run_programs.py" --rounds "$rounds" --allocators "$allocators" $quick
+	$python "$here/run_programs.py" --rounds "$rounds" --allocators "$allocators" \
+		--programs "$programs" $quick
 	$python "$here/run_heap.py" --allocators "$allocators"
 	$python "$here/machine.py" "$out/machine-before.json" >"$out/machine.json"
 fi

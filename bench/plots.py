@@ -21,8 +21,8 @@ def dots(rows, present, title, x_label):
              f"set yrange [0.3:{count + 0.7}]", "set logscale x 2",
              "set ytics (" + ", ".join(
                  f'"{name}" {count - i}' for i, (name, _) in enumerate(rows)) + ")",
-             "set xtics ('1/4' 0.25, '1/2' 0.5, '0.7' 0.7, '0.85' 0.85, '1' 1, '1.2' 1.2, '1.4' 1.4, "
-             "'1.7' 1.7, '2' 2, '4' 4, '8' 8, '16' 16)",
+             "set xtics ('1/4' 0.25, '1/2' 0.5, '0.7' 0.7, '0.85' 0.85, '1' 1, '1.2' 1.2, "
+             "'1.4' 1.4, '1.7' 1.7, '2' 2, '4' 4, '8' 8, '16' 16)",
              f"set title '{title}' noenhanced", f"set xlabel '{x_label}' noenhanced"]
     values = [v for _, ratios in rows for v in ratios.values()]
     low, high = max(0.2, min(values) * 0.93), min(20, max(values) * 1.07)

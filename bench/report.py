@@ -2,6 +2,9 @@
 """Makes docs/bench.md and its plots from the results in build/bench, without running anything.
 
 usage: report.py [DIRECTORY]: where to write, instead of docs
+
+The text of bench/notes.md, where there is such a file, follows the table of bars: it is the place
+to say why a bar is missed.
 """
 import json
 import os
@@ -101,9 +104,9 @@ def micro_section(micro):
 
 Time of one operation: jemalloc's as measured, the others' as ratios to it, so below 1 is faster.
 Medians of {micro['rounds']} rounds; each result is of a process of its own. Sizes `log` are 16 to
-1,024 bytes, every power of two as likely as every other; `mixed` has 4 % of 1 to 8 KiB and 1 % of 8 to
-64 KiB besides. *Spread* is the widest of the row: half the range of an allocator's rounds (without
-the outermost fifth on each side) over its median.
+1,024 bytes, every power of two as likely as every other; `mixed` has 4 % of 1 to 8 KiB and 1 % of
+8 to 64 KiB besides. *Spread* is the widest of the row: half the range of an allocator's rounds
+(without the outermost fifth on each side) over its median.
 
 ![micro-benchmarks](bench-micro.svg)
 """]
@@ -161,7 +164,8 @@ def program_section(programs):
 
 Medians of {programs['rounds']} rounds in which the allocators took turns; jemalloc's as measured,
 the others' as ratios to it. `true` is /bin/true, `tiny` a program that allocates 200 small blocks.
-`python3-malloc` is the same script as `python3` with PYTHONMALLOC=malloc, so that every object comes from malloc.
+`python3-malloc` is the same script as `python3` with PYTHONMALLOC=malloc, so that every object
+comes from malloc.
 `gcc` and `g++` are the compilers proper on 300 functions of C and on the C++ library's headers with
 templates. `redis` is the time of a fixed number of requests, 16 in a pipeline, over a Unix socket.
 
@@ -203,7 +207,7 @@ its memmap, descriptors and caches hold.
 
 
 def bars_section(checked):
-    rows = [[b.text, f"{b.limit:.2f} {b.unit}", f"{b.value:.2f} {b.unit}", b.verdict(), b.where]
+    rows = [[b.text, f"{b.limit:.2f} {b.unit}", f"{b.value:.2f} {b.unit}", b.verdict(), b.where()]
             for b in checked]
     notes = ""
     path = os.path.join(HERE, "notes.md")
@@ -211,8 +215,8 @@ def bars_section(checked):
         with open(path) as file:
             notes = "\n" + file.read().strip() + "\n"
     return ("## The bars\n\nWhat quire is to reach, and what it reached in this run. A *peer* is "
-            "one of Debian's jemalloc, tcmalloc and mimalloc; ratios are of medians, judged as printed."
-            "\n\n"
+            "one of Debian's jemalloc, tcmalloc and mimalloc; ratios are of medians, judged as "
+            "printed.\n\n"
             + table(["", "at most", "measured", "", ""], rows) + notes)
 
 
@@ -225,8 +229,8 @@ def header(machine, micro, programs):
     quick = "" if not programs.get("quick") else (
         "\n**A quick run: smaller loads and few rounds, for a rough look only.**\n")
     return ("# Benchmarks\n\nWritten by `make bench`; the sources are in `bench/`. The allocators "
-            "run in turn, one program at a time, and every program is checked to take malloc from the "
-            "allocator that it is said to be on.\n" + quick + "\n"
+            "run in turn, one program at a time, and every program is checked to take malloc "
+            "from the allocator that it is said to be on.\n" + quick + "\n"
             + "| | |\n|---|---|\n" + "".join(f"| {k} | {v} |\n" for k, v in rows))
 
 
@@ -257,6 +261,8 @@ def main():
         out.write("\n".join(sections))
     for bar in checked:
         print(f"{bar.text}: {bar.value:.2f} {bar.unit}, at most {bar.limit:.2f}: {bar.verdict()}")
+        if bar.where():
+            print(f"    {bar.where()}")
 
 
 main()
