@@ -1,14 +1,15 @@
 /* Start-up, fork, and the periodic work of a process without a background thread.
  *
- * Theory. States: COLD -> STARTING -> READY, or COLD -> FAILED when no address space is to be had (then
- * every allocation fails with ENOMEM, and the next one tries again). The first miss starts; that may be inside the dynamic
- * loader, before libc's constructors, so start-up allocates nothing, needs no libc state but the environment, and
- * finds that on the stack if `environ` isn't set yet. Periodic work and the background thread wait for the
- * library's constructor (late init).
+ * Theory. States: COLD -> STARTING -> READY, or COLD -> FAILED when no address space is to be had
+ * (then every allocation fails with ENOMEM, and the next one tries again). The first miss starts;
+ * that may be inside the dynamic loader, before libc's constructors, so start-up allocates nothing,
+ * needs no libc state but the environment, and finds that on the stack if `environ` isn't set yet.
+ * Periodic work and the background thread wait for the library's constructor (late init).
  *
- * Fork. All locks are taken in order of rank before, released after in the parent, reset in the child, which
- * is then alone: background, registry and thread caches, transfer areas, bins, discard, frames, descriptor
- * caches and their region. Work in progress elsewhere is finished first, since it runs under one of these. */
+ * Fork. All locks are taken in order of rank before, released after in the parent, reset in the
+ * child, which is then alone: background, registry and thread caches, transfer areas, bins,
+ * discard, frames, descriptor caches and their region. Work in progress elsewhere is finished
+ * first, since it runs under one of these. */
 #include "alloc/init.h"
 
 #include <errno.h>
@@ -79,16 +80,14 @@ static cold bool start_once(void) {
   }
   lock_release(&startup_lock);
   if (load_acquire(&startup) != READY) return false;
-  /* As early as this, so that the handlers of other libraries, which may allocate, run before these take the
-   * locks, and after these have given them back. May allocate itself. */
+  /* As early as this, so that the handlers of other libraries, which may allocate, run before these
+   * take the locks, and after these have given them back. May allocate itself. */
   if (exchange_acq_rel(&have_fork_handlers, 1) == 0)
     pthread_atfork(alloc_before_fork, alloc_after_fork_parent, alloc_after_fork_child);
   return true;
 }
 
-bool alloc_ready(void) {
-  return likely(load_acquire(&startup) == READY) || start_once();
-}
+bool alloc_ready(void) { return likely(load_acquire(&startup) == READY) || start_once(); }
 
 void alloc_late_init(void) {
   if (alloc_ready()) store_release(&late, 1);
@@ -99,7 +98,8 @@ void alloc_tick(void) {
   static _Thread_local bool inside tls_initial_exec;
   if (likely(++calls % TICK_CALLS != 0) || inside || !load_acquire(&late)) return;
   inside = true; /* starting a thread allocates */
-  if (background_running()) background_notify();
+  if (background_running())
+    background_notify();
   else {
     background_consider(frames_used() << FRAME_SHIFT);
     if (frames_decay_due()) {

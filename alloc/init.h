@@ -4,14 +4,16 @@
 
 #include "arch/compiler.h"
 
-/* Makes the heap ready; called by the first miss, at any time from the dynamic loader on. Idempotent. False
- * when no address space is to be had. */
+/* Makes the heap ready; called by the first miss, at any time from the dynamic loader on.
+ * Idempotent. False when no address space is to be had. */
 bool alloc_ready(void);
 
-/* From now on libc is there: periodic work may begin. Called by the library's constructor. Idempotent. */
+/* From now on libc is there: periodic work may begin. Called by the library's constructor.
+ * Idempotent. */
 void alloc_late_init(void);
 
-/* Called by slow paths with no lock held: now and then does a step of decay, or starts the thread that will. */
+/* Called by slow paths with no lock held: now and then does a step of decay, or starts the thread
+ * that will. */
 void alloc_tick(void);
 
 /* Fork: all locks of quire, in order of rank. */

@@ -1,11 +1,13 @@
 /* malloc's semantics.
  *
- * Theory. A request goes by size: to 64 KiB a slot of a slab, to 1 MiB a folio of a class's size (so that
- * thread caches can hold it), above that a folio of just its frames. Alignment up to 4 KiB is a matter of
- * choosing a class whose size it divides; more is a folio's. Freeing goes by the frame's memdesc alone.
+ * Theory. A request goes by size: to 64 KiB a slot of a slab, to 1 MiB a folio of a class's size
+ * (so that thread caches can hold it), above that a folio of just its frames. Alignment up to 4 KiB
+ * is a matter of choosing a class whose size it divides; more is a folio's. Freeing goes by the
+ * frame's memdesc alone.
  *
- * check:on: threads have no caches, so every call comes here: freeing looks the slot up in its slab's
- * bitmap at once, fills the object, and goes past the transfer area; folios get a guard behind them. */
+ * check:on: threads have no caches, so every call comes here: freeing looks the slot up in its
+ * slab's bitmap at once, fills the object, and goes past the transfer area; folios get a guard
+ * behind them. */
 #include "alloc/malloc.h"
 
 #include <errno.h>
@@ -19,10 +21,10 @@
 #include "slab/bin.h"
 
 enum {
-  FREED_FILL = 0xdf,              /* what check:on leaves in freed objects */
-  MOVE_MIN = 1 << 20,             /* folios from here on move page tables instead of bytes */
-  FRESH_ZERO_MIN = 8 << 20,       /* calloc from here on discards rather than clears */
-  SHRINK_KEEP = 2,                /* realloc stays while at least 1/2 of the object is in use */
+  FREED_FILL = 0xdf,        /* what check:on leaves in freed objects */
+  MOVE_MIN = 1 << 20,       /* folios from here on move page tables instead of bytes */
+  FRESH_ZERO_MIN = 8 << 20, /* calloc from here on discards rather than clears */
+  SHRINK_KEEP = 2,          /* realloc stays while at least 1/2 of the object is in use */
 };
 
 const struct foreign_ops *foreign;
@@ -55,7 +57,8 @@ static void *large_alloc(size_t size, size_t align, bool *zero) {
   size_t nframes;
   if (size > PTRDIFF_MAX || !alloc_ready()) return out_of_memory();
   unsigned c = folio_class(size, &nframes);
-  /* A class's folio may come back from a cache for any request: over-aligned ones are not of a class. */
+  /* A class's folio may come back from a cache for any request: over-aligned ones are not of a
+   * class. */
   if (align > FRAME_SIZE) c = CLASS_LARGE;
   struct folio *folio =
       folio_alloc(nframes, size_max(1, align >> FRAME_SHIFT), c, options.check, zero);
@@ -88,18 +91,24 @@ void *malloc_miss(unsigned size_class) {
 
 static void check_free(unsigned size_class, void *p) {
   switch (bin_check(size_class, p)) {
-  case SLAB_OK: break;
-  case SLAB_INTERIOR: misuse_report("free of an interior pointer", p, 0);
-  case SLAB_DOUBLE_FREE: misuse_report("double free", p, 0);
+  case SLAB_OK:
+    break;
+  case SLAB_INTERIOR:
+    misuse_report("free of an interior pointer", p, 0);
+  case SLAB_DOUBLE_FREE:
+    misuse_report("double free", p, 0);
   }
   memset(p, FREED_FILL, class_size(size_class));
   bin_free_now(size_class, p);
 }
 
 void free_overflow(unsigned size_class, void *p) {
-  if (size_class >= CACHED_CLASSES) large_free(p);
-  else if (unlikely(options.check)) check_free(size_class, p);
-  else tcache_overflow(size_class, p);
+  if (size_class >= CACHED_CLASSES)
+    large_free(p);
+  else if (unlikely(options.check))
+    check_free(size_class, p);
+  else
+    tcache_overflow(size_class, p);
   alloc_tick();
 }
 
@@ -115,7 +124,8 @@ static bool size_fits(const void *p, size_t size, bool exact) {
   memdesc_t d = memmap_get(arena_pfn(p));
   size_t nframes, usable = alloc_usable_size(p);
   if (!exact && stays_in_place(size, usable)) return true;
-  if (memdesc_type(d) != MEMDESC_FOLIO) return size <= CACHED_MAX && class_of(size) == memdesc_class(d);
+  if (memdesc_type(d) != MEMDESC_FOLIO)
+    return size <= CACHED_MAX && class_of(size) == memdesc_class(d);
   (void)folio_class(size, &nframes);
   return size > SLAB_MAX && nframes == folio_of(d)->nframes;
 }
@@ -131,7 +141,7 @@ static void *calloc_folio(size_t size) {
   bool zero = false;
   void *p = NULL;
   struct tcache *tc = tcache_self;
-  if (size <= CACHED_MAX) p = rseq_stack_pop(&tc->stack[class_of(size)], tc->rseq_area);
+  if (size <= CACHED_MAX) p = rseq_stack_pop(&tc->stacks, class_of(size), tc->rseq_area);
   if (p == NULL) p = large_alloc(size, 1, &zero);
   if (p == NULL || zero) return p;
   if (size >= FRESH_ZERO_MIN &&
@@ -188,9 +198,12 @@ static void check_realloc(void *p, memdesc_t d) {
     return;
   }
   switch (slab_check(memdesc_owner(d), p)) {
-  case SLAB_OK: return;
-  case SLAB_INTERIOR: misuse_report("realloc of an interior pointer", p, 0);
-  case SLAB_DOUBLE_FREE: misuse_report(what, p, 0);
+  case SLAB_OK:
+    return;
+  case SLAB_INTERIOR:
+    misuse_report("realloc of an interior pointer", p, 0);
+  case SLAB_DOUBLE_FREE:
+    misuse_report(what, p, 0);
   }
 }
 

@@ -1,5 +1,5 @@
-/* Last words about a pointer: one line that says what the memmap knows, then abort. Locks may be held and the
- * heap may be in any state, so nothing here allocates, locks or uses stdio. */
+/* Last words about a pointer: one line that says what the memmap knows, then abort. Locks may be
+ * held and the heap may be in any state, so nothing here allocates, locks or uses stdio. */
 #include <stdlib.h>
 
 #include "alloc/malloc.h"
@@ -30,10 +30,14 @@ static size_t say_pointer(char *out, size_t size, const void *p) {
   memdesc_t d = memmap_peek(pfn);
   size_t n = sys_format(out, size, "frame %u is ", pfn.n);
   switch (memdesc_type(d)) {
-  case MEMDESC_SLAB: return n + say_slab(out + n, size - n, memdesc_owner(d), p);
-  case MEMDESC_FOLIO: return n + say_folio(out + n, size - n, memdesc_owner(d), p);
-  case MEMDESC_NONE: return n + sys_format(out + n, size - n, "never used");
-  case MEMDESC_FREE: return n + sys_format(out + n, size - n, "free");
+  case MEMDESC_SLAB:
+    return n + say_slab(out + n, size - n, memdesc_owner(d), p);
+  case MEMDESC_FOLIO:
+    return n + say_folio(out + n, size - n, memdesc_owner(d), p);
+  case MEMDESC_NONE:
+    return n + sys_format(out + n, size - n, "never used");
+  case MEMDESC_FREE:
+    return n + sys_format(out + n, size - n, "free");
   default:
     return n + sys_format(out + n, size - n, "of type %s", memdesc_type_name(memdesc_type(d)));
   }

@@ -99,7 +99,8 @@ static void complain_name(struct span name, void (*complain)(const char *)) {
   given[n] = 0;
   for (unsigned i = 0; i < array_size(table); i++)
     at += sys_format(names + at, sizeof names - at, "%s%s", i > 0 ? ", " : "", table[i].name);
-  sys_format(line, sizeof line, "quire: QUIRE_CONF: no option \"%s\"; there are %s\n", given, names);
+  sys_format(line, sizeof line, "quire: QUIRE_CONF: no option \"%s\"; there are %s\n", given,
+             names);
   complain(line);
 }
 
@@ -108,12 +109,13 @@ static void parse_entry(struct span name, struct span value, void (*complain)(co
     const struct option *o = &table[i];
     size_t parsed = 0;
     if (!span_is(name, o->name)) continue;
-    bool ok = o->kind == KIND_CHOICE
-                  ? parse_choice(value, o->choices, &parsed)
-                  : parse_number(value, o->kind == KIND_SIZE, &parsed) && parsed >= o->min &&
-                        parsed <= o->max;
-    if (ok) *o->value = parsed;
-    else complain_value(o, value, complain);
+    bool ok = o->kind == KIND_CHOICE ? parse_choice(value, o->choices, &parsed)
+                                     : parse_number(value, o->kind == KIND_SIZE, &parsed) &&
+                                           parsed >= o->min && parsed <= o->max;
+    if (ok)
+      *o->value = parsed;
+    else
+      complain_value(o, value, complain);
     return;
   }
   complain_name(name, complain);

@@ -1,5 +1,5 @@
-/* The one table of options: the parser of QUIRE_CONF="name:value,...", the man page's list and quire.h's
- * documentation are made from it.
+/* The one table of options: the parser of QUIRE_CONF="name:value,...", the man page's list and
+ * quire.h's documentation are made from it.
  *
  * OPTION_SIZE(name, default, min, max, text)     bytes; suffixes K, M, G, T
  * OPTION_NUMBER(name, default, min, max, text)
@@ -41,8 +41,8 @@ enum { CHOICE_BACKGROUND_AUTO = 0, CHOICE_BACKGROUND_OFF = 1 };
 
 extern struct quire_options options; /* written once at start-up */
 
-/* Parses a whole QUIRE_CONF string over the defaults. Each wrong entry gets one line through `complain`
- * and keeps its default. NULL or "" is no entry. */
+/* Parses a whole QUIRE_CONF string over the defaults. Each wrong entry gets one line through
+ * `complain` and keeps its default. NULL or "" is no entry. */
 void options_parse(const char *conf, void (*complain)(const char *line));
 
 /* One option as the table has it: for the man page, quire.h and tests. False past the end. */

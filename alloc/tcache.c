@@ -4,24 +4,24 @@
  *
  *   NEW   has no cache: tcache_self points to `none`, where every pop and push misses
  *   LIVE  has one, in the registry
- *   DEAD  its cache was given back at thread exit; later calls (other destructors, libc's own clean-up)
- *         go to the bins directly
+ *   DEAD  its cache was given back at thread exit; later calls (other destructors, libc's own
+ * clean-up) go to the bins directly
  *
  *   NEW -> LIVE at the first miss; LIVE -> DEAD by the key's destructor. With check:on and while no
  *   cache can be had the thread stays NEW.
  *
- * A class's stack starts small. Each miss doubles its limit up to the class's most, as long as thread and process
- * stay within their budgets (bytes = sum of limit x size). A refill brings half of the limit, a flush
- * takes the older half. Every SCAVENGE_MISSES misses the classes without any miss since halve their
- * limits, so budget flows to the classes in use.
+ * A class's stack starts small. Each miss doubles its limit up to the class's most, as long as
+ * thread and process stay within their budgets (bytes = sum of limit x size). A refill brings half
+ * of the limit, a flush takes the older half. Every SCAVENGE_MISSES misses the classes without any
+ * miss since halve their limits, so budget flows to the classes in use.
  *
- * Idle caches: tcache_reclaim marks where each stack stood; what has not moved when it looks again is
- * taken. It locks each stack by compare-and-swap, fences restartable sequences once, and takes those where
- * the locked value still stands (arch/rseq_stack.h). The owner, if it comes meanwhile, misses and
- * waits for tc->lock.
+ * Idle caches: tcache_reclaim marks where each stack stood; what has not moved when it looks again
+ * is taken. It locks each stack by compare-and-swap, fences restartable sequences once, and takes
+ * those where the locked value still stands (arch/rseq_stack.h). The owner, if it comes meanwhile,
+ * misses and waits for tc->lock.
  *
- * Locks: registry, then tc->lock, then transfer and bin locks. Fork takes registry and every tc->lock; the
- * child keeps only its own cache (see tcache_reset_all). */
+ * Locks: registry, then tc->lock, then transfer and bin locks. Fork takes registry and every
+ * tc->lock; the child keeps only its own cache (see tcache_reset_all). */
 #include "alloc/tcache.h"
 
 #include <pthread.h>
@@ -33,10 +33,10 @@
 #include "slab/bin.h"
 
 enum {
-  SLOTS_MAX = 256,            /* objects of one class */
-  SLOTS_BYTES = 64 << 10,     /* and bytes, for slab classes */
-  FOLIO_BYTES = 512 << 10,    /* for folio classes (at least one folio) */
-  LIMIT_FIRST = 8,            /* objects, at a class's first miss */
+  SLOTS_MAX = 256,         /* objects of one class */
+  SLOTS_BYTES = 64 << 10,  /* and bytes, for slab classes */
+  FOLIO_BYTES = 512 << 10, /* for folio classes (at least one folio) */
+  LIMIT_FIRST = 8,         /* objects, at a class's first miss */
   LIMIT_FIRST_BYTES = 4 << 10,
   SCAVENGE_MISSES = 512,
   RECENT = 8,
@@ -50,7 +50,7 @@ static uint64_t no_area; /* written by threads without rseq; never read */
 /* Every pop finds NULL, every push is at its limit. */
 static struct tcache none = {
     .rseq_area = &no_area,
-    .stack = {[0 ... ALL_CLASSES - 1] = {(void **)&null_slot, NULL}},
+    .stacks.cur = {[0 ... ALL_CLASSES - 1] = (void **)&null_slot},
 };
 
 _Thread_local struct tcache *tcache_self tls_initial_exec = &none;
@@ -80,12 +80,12 @@ static void **top_of(struct tcache *tc, unsigned c) { return &tc->slots[slots_fr
 static void **locked_slot(struct tcache *tc) { return &tc->slots[slots_from[CACHED_CLASSES]]; }
 
 static size_t held(struct tcache *tc, unsigned c) {
-  void **cur = load_relaxed(&tc->stack[c].cur);
+  void **cur = load_relaxed(&tc->stacks.cur[c]);
   return cur == locked_slot(tc) ? 0 : (size_t)(cur - bottom_of(tc, c));
 }
 
 static size_t limit_of(struct tcache *tc, unsigned c) {
-  return (size_t)(tc->stack[c].limit - bottom_of(tc, c));
+  return (size_t)(tc->stacks.limit[c] - bottom_of(tc, c));
 }
 
 static void thread_exit(void *tc);
@@ -134,8 +134,9 @@ static struct tcache *create(void) {
   memset(tc->missed, 0, sizeof tc->missed);
   memset(tc->seen, 0, sizeof tc->seen);
   for (unsigned c = 0; c < CACHED_CLASSES; c++)
-    tc->stack[c] = (struct rseq_stack){bottom_of(tc, c), bottom_of(tc, c)};
-  tc->stack[CLASS_LARGE] = none.stack[CLASS_LARGE];
+    tc->stacks.cur[c] = tc->stacks.limit[c] = bottom_of(tc, c);
+  tc->stacks.cur[CLASS_LARGE] = none.stacks.cur[CLASS_LARGE];
+  tc->stacks.limit[CLASS_LARGE] = NULL;
   lock_acquire(&registry.lock);
   tc->prev = NULL;
   tc->next = registry.first;
@@ -165,20 +166,22 @@ static void flush_oldest(struct tcache *tc, unsigned c, void **cur, size_t n) {
   size_t left = (size_t)(cur + 1 - first) - n;
   bin_flush(c, first, (unsigned)n);
   memmove(first, first + n, left * sizeof *first);
-  store_relaxed(&tc->stack[c].cur, first + left - 1);
+  store_relaxed(&tc->stacks.cur[c], first + left - 1);
 }
 
 static void flush_class(struct tcache *tc, unsigned c) {
   size_t n = held(tc, c);
-  if (n > 0) flush_oldest(tc, c, tc->stack[c].cur, n);
+  if (n > 0) flush_oldest(tc, c, tc->stacks.cur[c], n);
 }
 
 static void thread_exit(void *arg) {
   struct tcache *tc = arg;
   lock_acquire(&registry.lock);
   if (tc->next != NULL) tc->next->prev = tc->prev;
-  if (tc->prev != NULL) tc->prev->next = tc->next;
-  else registry.first = tc->next;
+  if (tc->prev != NULL)
+    tc->prev->next = tc->next;
+  else
+    registry.first = tc->next;
   registry.n--;
   lock_release(&registry.lock);
   /* Nobody else can find it any more. */
@@ -201,14 +204,14 @@ static void grow(struct tcache *tc, unsigned c) {
   size_t first = size_max(1, size_min(LIMIT_FIRST, LIMIT_FIRST_BYTES / size));
   size_t want = size_min(most, limit == 0 ? first : limit * 2);
   if (want > limit && budget_claim(tc, (want - limit) * size))
-    tc->stack[c].limit = bottom_of(tc, c) + want;
+    tc->stacks.limit[c] = bottom_of(tc, c) + want;
 }
 
 static void shrink(struct tcache *tc, unsigned c) {
   size_t limit = limit_of(tc, c), keep = limit / 2, n = held(tc, c);
   if (limit == 0) return;
-  if (n > keep) flush_oldest(tc, c, tc->stack[c].cur, n - keep);
-  tc->stack[c].limit = bottom_of(tc, c) + keep;
+  if (n > keep) flush_oldest(tc, c, tc->stacks.cur[c], n - keep);
+  tc->stacks.limit[c] = bottom_of(tc, c) + keep;
   budget_return(tc, (limit - keep) * class_size(c));
 }
 
@@ -231,7 +234,7 @@ static void *refill(struct tcache *tc, unsigned c) {
   size_t got = bin_refill(c, bottom + 1, (unsigned)want);
   if (got == 0) return NULL;
   void *p = bottom[got];
-  store_relaxed(&tc->stack[c].cur, bottom + got - 1);
+  store_relaxed(&tc->stacks.cur[c], bottom + got - 1);
   return p;
 }
 
@@ -241,9 +244,9 @@ void *tcache_miss(unsigned c) {
   if (tc == NULL) return bin_refill(c, &p, 1) == 1 ? p : NULL;
   lock_acquire(&tc->lock);
   /* A locked stack looked empty; now that it isn't locked there may be something in it. */
-  void **cur = load_relaxed(&tc->stack[c].cur);
+  void **cur = load_relaxed(&tc->stacks.cur[c]);
   if (unlikely((p = *cur) != NULL)) {
-    store_relaxed(&tc->stack[c].cur, cur - 1);
+    store_relaxed(&tc->stacks.cur[c], cur - 1);
   } else {
     count_miss(tc, c);
     p = refill(tc, c);
@@ -253,16 +256,16 @@ void *tcache_miss(unsigned c) {
 }
 
 static void push_or_flush(struct tcache *tc, unsigned c, void *p) {
-  if (tc->stack[c].cur >= tc->stack[c].limit) count_miss(tc, c);
+  if (tc->stacks.cur[c] >= tc->stacks.limit[c]) count_miss(tc, c);
   size_t limit = limit_of(tc, c), n = held(tc, c);
   if (limit == 0) {
     bin_flush(c, &p, 1);
     return;
   }
-  if (n >= limit) flush_oldest(tc, c, tc->stack[c].cur, (n + 1) / 2);
-  void **cur = tc->stack[c].cur;
+  if (n >= limit) flush_oldest(tc, c, tc->stacks.cur[c], (n + 1) / 2);
+  void **cur = tc->stacks.cur[c];
   cur[1] = p;
-  store_relaxed(&tc->stack[c].cur, cur + 1);
+  store_relaxed(&tc->stacks.cur[c], cur + 1);
 }
 
 void tcache_overflow(unsigned c, void *p) {
@@ -272,14 +275,14 @@ void tcache_overflow(unsigned c, void *p) {
     return;
   }
   lock_acquire(&tc->lock);
-  if (unlikely(*load_relaxed(&tc->stack[c].cur) == p)) bin_misuse_handler(p, MISUSE_DOUBLE_FREE);
+  if (unlikely(*load_relaxed(&tc->stacks.cur[c]) == p)) bin_misuse_handler(p, MISUSE_DOUBLE_FREE);
   push_or_flush(tc, c, p);
   lock_release(&tc->lock);
 }
 
 bool tcache_recently_freed(unsigned c, const void *p) {
   if (state != THREAD_LIVE || c >= CACHED_CLASSES) return false;
-  void **cur = load_relaxed(&tcache_self->stack[c].cur);
+  void **cur = load_relaxed(&tcache_self->stacks.cur[c]);
   for (int i = 0; i < RECENT && *cur != NULL; i++, cur--)
     if (*cur == p) return true;
   return false;
@@ -299,31 +302,32 @@ void tcache_flush(void) {
 static unsigned lock_stacks(struct tcache *tc, bool all, void **stood[CACHED_CLASSES]) {
   unsigned n = 0;
   for (unsigned c = 0; c < CACHED_CLASSES; c++) {
-    void **cur = load_relaxed(&tc->stack[c].cur);
+    void **cur = load_relaxed(&tc->stacks.cur[c]);
     bool quiet = cur == tc->seen[c];
     tc->seen[c] = cur;
     stood[c] = NULL;
     if (cur == bottom_of(tc, c) || !(quiet || all)) continue;
-    if (!cas_acq_rel(&tc->stack[c].cur, &cur, locked_slot(tc))) continue;
+    if (!cas_acq_rel(&tc->stacks.cur[c], &cur, locked_slot(tc))) continue;
     stood[c] = cur;
     n++;
   }
   return n;
 }
 
-/* After the fence: what still is locked is ours. Where the owner's commit came later it just goes on. */
+/* After the fence: what still is locked is ours. Where the owner's commit came later it just goes
+ * on. */
 static size_t take_stacks(struct tcache *tc, bool fenced, void **stood[CACHED_CLASSES]) {
   size_t bytes = 0;
   for (unsigned c = 0; c < CACHED_CLASSES; c++) {
-    if (stood[c] == NULL || load_acquire(&tc->stack[c].cur) != locked_slot(tc)) continue;
+    if (stood[c] == NULL || load_acquire(&tc->stacks.cur[c]) != locked_slot(tc)) continue;
     if (!fenced) {
-      store_release(&tc->stack[c].cur, stood[c]);
+      store_release(&tc->stacks.cur[c], stood[c]);
       continue;
     }
     size_t n = (size_t)(stood[c] - bottom_of(tc, c));
     bytes += n * class_size(c);
     bin_flush(c, bottom_of(tc, c) + 1, (unsigned)n);
-    store_release(&tc->stack[c].cur, bottom_of(tc, c));
+    store_release(&tc->stacks.cur[c], bottom_of(tc, c));
   }
   return bytes;
 }
@@ -377,9 +381,9 @@ void tcache_unlock_all(void) {
   lock_release(&registry.lock);
 }
 
-/* Fork copies pages one by one while other threads run: a stack's top may have been copied after, its
- * slots before one and the same push, and then a slot names an object that is in use. So the others'
- * stacks are abandoned: what they hold stays allocated in the child. */
+/* Fork copies pages one by one while other threads run: a stack's top may have been copied after,
+ * its slots before one and the same push, and then a slot names an object that is in use. So the
+ * others' stacks are abandoned: what they hold stays allocated in the child. */
 void tcache_reset_all(void) {
   for (struct tcache *tc = registry.first; tc != NULL; tc = tc->next) lock_reset(&tc->lock);
   registry.first = NULL;
@@ -402,7 +406,7 @@ bool tcache_consistent(void) {
     size_t budget = 0;
     lock_acquire(&tc->lock);
     for (unsigned c = 0; c < CACHED_CLASSES; c++) {
-      void **bottom = bottom_of(tc, c), **limit = tc->stack[c].limit;
+      void **bottom = bottom_of(tc, c), **limit = tc->stacks.limit[c];
       ok = ok && *bottom == NULL && limit >= bottom && limit <= top_of(tc, c);
       ok = ok && held(tc, c) <= slots_of(c);
       budget += limit_of(tc, c) * class_size(c);

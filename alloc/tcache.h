@@ -1,8 +1,8 @@
 /* Thread caches: a stack of pointers per size class per thread.
  *
- * malloc pops, free pushes (fast.h); everything else is a miss and comes here. A cache belongs to its
- * thread; what is guarded by tc->lock is said beside each field. The stacks may be taken by another
- * thread that holds tc->lock and follows the protocol of arch/rseq_stack.h. */
+ * malloc pops, free pushes (fast.h); everything else is a miss and comes here. A cache belongs to
+ * its thread; what is guarded by tc->lock is said beside each field. The stacks may be taken by
+ * another thread that holds tc->lock and follows the protocol of arch/rseq_stack.h. */
 #ifndef QUIRE_ALLOC_TCACHE_H
 #define QUIRE_ALLOC_TCACHE_H
 
@@ -13,8 +13,8 @@
 
 struct tcache {
   struct desc desc;
-  uint64_t *rseq_area;                 /* of its thread; never NULL (a dummy where it has none) */
-  struct rseq_stack stack[ALL_CLASSES]; /* CLASS_LARGE always misses */
+  uint64_t *rseq_area;       /* of its thread; never NULL (a dummy where it has none) */
+  struct rseq_stacks stacks; /* by class; CLASS_LARGE always misses */
   /* Below: tc->lock, but for the links (registry lock). */
   struct lock lock;
   int32_t tid;
@@ -25,11 +25,13 @@ struct tcache {
   struct tcache *next, *prev;
   uint64_t missed[(ALL_CLASSES + 63) / 64]; /* classes that missed since the last scavenge */
   void **seen[CACHED_CLASSES];              /* where cur stood when a trim looked last */
-  void *slots[];                            /* per class: NULL, then up to its most objects; then NULL */
+  void *slots[]; /* per class: NULL, then up to its most objects; then NULL */
 };
 
 /* Never NULL: a thread without a cache points to one that misses always. */
 extern _Thread_local struct tcache *tcache_self tls_initial_exec;
+
+_Static_assert((int)RSEQ_STACKS == (int)ALL_CLASSES, "a stack per class");
 
 extern struct desc_cache tcache_cache;
 
@@ -47,15 +49,15 @@ bool tcache_recently_freed(unsigned size_class, const void *p);
 /* Gives all that this thread's cache holds back. */
 void tcache_flush(void);
 
-/* Takes what idle threads' caches hold: of those whose stacks have not moved since the last call; of all,
- * when `all`. Bytes taken. */
+/* Takes what idle threads' caches hold: of those whose stacks have not moved since the last call;
+ * of all, when `all`. Bytes taken. */
 size_t tcache_reclaim(bool all);
 
 struct tcache_stats {
   size_t ncaches;
-  size_t bytes;    /* objects held, a racy sum */
-  size_t budget;   /* bytes that they may hold */
-  size_t metadata; /* bytes of the caches themselves */
+  size_t bytes;       /* objects held, a racy sum */
+  size_t budget;      /* bytes that they may hold */
+  size_t metadata;    /* bytes of the caches themselves */
   uint64_t reclaimed; /* bytes taken from idle threads so far */
 };
 
@@ -64,8 +66,8 @@ void tcache_stats(struct tcache_stats *out);
 /* Objects of one class in all caches; racy. */
 size_t tcache_objects(unsigned size_class);
 
-/* Fork. In the child the caches of other threads are left alone for ever: their memory may have been
- * copied between two stores. */
+/* Fork. In the child the caches of other threads are left alone for ever: their memory may have
+ * been copied between two stores. */
 void tcache_lock_all(void);
 void tcache_unlock_all(void);
 void tcache_reset_all(void);

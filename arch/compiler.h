@@ -28,7 +28,8 @@
 #define DEBUG_CHECKS false
 #endif
 
-/* One line on stderr, then abort: for broken invariants of quire itself, never for callers' errors. */
+/* One line on stderr, then abort: for broken invariants of quire itself, never for callers' errors.
+ */
 _Noreturn void quire_bug(const char *file, int line, const char *what);
 
 /* assert_always: cheap checks that guard somebody's data. debug_assert: debug builds only. */

@@ -2,9 +2,13 @@
 
 #include "arch/sys.h"
 
-enum { SPINS = 100, LOCK_SETS = 1 << RANK_TCACHE | 1 << RANK_TRANSFER | 1 << RANK_BIN | 1 << RANK_DESC };
+enum {
+  SPINS = 100,
+  LOCK_SETS = 1 << RANK_TCACHE | 1 << RANK_TRANSFER | 1 << RANK_BIN | 1 << RANK_DESC
+};
 
-static _Thread_local tls_initial_exec uint16_t held[RANK_COUNT]; /* debug builds: locks held, by rank */
+static _Thread_local tls_initial_exec uint16_t
+    held[RANK_COUNT]; /* debug builds: locks held, by rank */
 
 void lock_check_acquire(const struct lock *lock) {
   for (unsigned rank = lock->rank + 1; rank < RANK_COUNT; rank++) assert_always(held[rank] == 0);

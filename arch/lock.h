@@ -1,10 +1,11 @@
 /* Ranked futex locks.
  *
- * A lock may be taken only while every lock already held by the thread has a lower rank, or the same
- * rank where the rank says that it is a set (bins and transfer areas, taken in class order by fork
- * alone). Debug builds check this at each acquisition. A lock is one 32-bit word (0 free, 1 held, 2 held with
- * waiters) so that a forked child can simply reset it. Spins briefly, then sleeps in the kernel.
- * Not recursive. Thread safe; async-signal safe only where the holder can't be interrupted. */
+ * A lock may be taken only while every lock already held by the thread has a lower rank, or the
+ * same rank where the rank says that it is a set (bins and transfer areas, taken in class order by
+ * fork alone). Debug builds check this at each acquisition. A lock is one 32-bit word (0 free, 1
+ * held, 2 held with waiters) so that a forked child can simply reset it. Spins briefly, then sleeps
+ * in the kernel. Not recursive. Thread safe; async-signal safe only where the holder can't be
+ * interrupted. */
 #ifndef QUIRE_ARCH_LOCK_H
 #define QUIRE_ARCH_LOCK_H
 

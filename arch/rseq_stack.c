@@ -1,7 +1,8 @@
 #include "arch/rseq_stack.h"
 
-/* glibc 2.35 and later register each thread and say where, relative to the thread pointer; a size of 0 says
- * that they did not (a tunable, valgrind, an old kernel). Weak, so that older libcs still load quire. */
+/* glibc 2.35 and later register each thread and say where, relative to the thread pointer; a size
+ * of 0 says that they did not (a tunable, valgrind, an old kernel). Weak, so that older libcs still
+ * load quire. */
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned __rseq_size __attribute__((weak));
 

@@ -20,9 +20,12 @@
 #include "arch/atomic.h"
 #include "arch/compiler.h"
 
-struct rseq_stack {
-  void **cur;
-  void **limit;
+enum { RSEQ_STACKS = 114 };
+
+/* Many stacks, their tops dense in one place: a push or pop finds its top by an indexed load. */
+struct rseq_stacks {
+  void **cur[RSEQ_STACKS];
+  void **limit[RSEQ_STACKS];
 };
 
 /* Where this thread's rseq_cs field is; NULL when it has none. */
@@ -49,38 +52,41 @@ enum { RSEQ_STACK_TAKEABLE = 1 };
   "movq %[t], (%[cs])\n"                                                                           \
   "1:\n"
 
-static always_inline void *rseq_stack_pop(struct rseq_stack *stack, uint64_t *cs) {
+static always_inline void *rseq_stack_pop(struct rseq_stacks *stacks, size_t i, uint64_t *cs) {
   void *p, *t;
-  __asm__ volatile goto(RSEQ_BEGIN "movq (%[stack]), %[t]\n"
+  __asm__ volatile goto(RSEQ_BEGIN "movq (%[cur],%[i],8), %[t]\n"
                                    "movq (%[t]), %[p]\n"
                                    "testq %[p], %[p]\n"
                                    "jz %l[empty]\n"
                                    "subq $8, %[t]\n"
-                                   "movq %[t], (%[stack])\n"
+                                   "movq %[t], (%[cur],%[i],8)\n"
                                    "2:\n"
                         : [p] "=&r"(p), [t] "=&r"(t)
-                        : [stack] "r"(stack), [cs] "r"(cs)
+                        : [cur] "r"(stacks->cur), [i] "r"(i), [cs] "r"(cs)
                         : "memory", "cc"
                         : empty);
+  if (p == NULL) __builtin_unreachable(); /* the sequence jumped */
   return p;
 empty:
   return NULL;
 }
 
 /* False when it is full, locked, or p is what was pushed last: the caller finds out which. */
-static always_inline bool rseq_stack_push(struct rseq_stack *stack, void *p, uint64_t *cs) {
+static always_inline bool rseq_stack_push(struct rseq_stacks *stacks, size_t i, void *p,
+                                          uint64_t *cs) {
   void *t;
-  __asm__ volatile goto(RSEQ_BEGIN "movq (%[stack]), %[t]\n"
-                                   "cmpq 8(%[stack]), %[t]\n"
+  __asm__ volatile goto(RSEQ_BEGIN "movq (%[cur],%[i],8), %[t]\n"
+                                   "cmpq %c[limit](%[cur],%[i],8), %[t]\n"
                                    "jae %l[miss]\n"
                                    "cmpq %[p], (%[t])\n"
                                    "je %l[miss]\n"
                                    "movq %[p], 8(%[t])\n"
                                    "addq $8, %[t]\n"
-                                   "movq %[t], (%[stack])\n"
+                                   "movq %[t], (%[cur],%[i],8)\n"
                                    "2:\n"
                         : [t] "=&r"(t)
-                        : [stack] "r"(stack), [cs] "r"(cs), [p] "r"(p)
+                        : [cur] "r"(stacks->cur), [i] "r"(i), [cs] "r"(cs), [p] "r"(p),
+                          [limit] "i"(offsetof(struct rseq_stacks, limit))
                         : "memory", "cc"
                         : miss);
   return true;
@@ -92,18 +98,20 @@ miss:
 
 enum { RSEQ_STACK_TAKEABLE = 0 };
 
-static always_inline void *rseq_stack_pop(struct rseq_stack *stack, unused uint64_t *cs) {
-  void **cur = load_relaxed(&stack->cur);
+static always_inline void *rseq_stack_pop(struct rseq_stacks *stacks, size_t i,
+                                          unused uint64_t *cs) {
+  void **cur = load_relaxed(&stacks->cur[i]);
   void *p = *cur;
-  if (likely(p != NULL)) store_relaxed(&stack->cur, cur - 1);
+  if (likely(p != NULL)) store_relaxed(&stacks->cur[i], cur - 1);
   return p;
 }
 
-static always_inline bool rseq_stack_push(struct rseq_stack *stack, void *p, unused uint64_t *cs) {
-  void **cur = load_relaxed(&stack->cur);
-  if (unlikely(cur >= stack->limit) || unlikely(*cur == p)) return false;
+static always_inline bool rseq_stack_push(struct rseq_stacks *stacks, size_t i, void *p,
+                                          unused uint64_t *cs) {
+  void **cur = load_relaxed(&stacks->cur[i]);
+  if (unlikely(cur >= stacks->limit[i]) || unlikely(*cur == p)) return false;
   cur[1] = p;
-  store_relaxed(&stack->cur, cur + 1);
+  store_relaxed(&stacks->cur[i], cur + 1);
   return true;
 }
 

@@ -1,5 +1,5 @@
-/* Raw system calls: the allocator may run where libc's wrappers are interposed, not yet relocated, or
- * would disturb errno. Only vdso-backed clock_gettime goes through libc. */
+/* Raw system calls: the allocator may run where libc's wrappers are interposed, not yet relocated,
+ * or would disturb errno. Only vdso-backed clock_gettime goes through libc. */
 #include "arch/sys.h"
 
 #include <errno.h>
@@ -23,12 +23,15 @@ enum {
   ADVICE_POPULATE_WRITE = 23,
   ADVICE_COLLAPSE = 25,
   REMAP_DONTUNMAP = 4,
+  CALL_PROCESS_MADVISE = 440, /* the same number on all architectures */
+  PIDFD_THIS_THREAD = -10000, /* as a pidfd (Linux 6.14) */
   BARRIER_PRIVATE_EXPEDITED_RSEQ = 1 << 7,
   BARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ = 1 << 8,
 };
 
 static int linux_map(void *p, size_t length, int prot, int flags, void **out) {
-  long r = raw_call6(SYS_mmap, (long)p, (long)length, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+  long r =
+      raw_call6(SYS_mmap, (long)p, (long)length, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
   if (r < 0 && r > -4096) return (int)r;
   if (out != NULL) *out = (void *)r;
   return 0;
@@ -89,6 +92,12 @@ static uint64_t linux_now_ms(void) {
   return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+static uint64_t linux_thread_cpu_us(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
 static uint64_t linux_minor_faults(void) {
   struct rusage usage;
   if (raw_call3(SYS_getrusage, RUSAGE_THREAD, (long)&usage, 0) != 0) return 0;
@@ -119,11 +128,33 @@ const struct sys_ops sys_linux = {
     .refresh = linux_refresh,
     .refresh_hugetlb = linux_refresh_hugetlb,
     .now_ms = linux_now_ms,
+    .thread_cpu_us = linux_thread_cpu_us,
     .minor_faults = linux_minor_faults,
     .rseq_fence = linux_rseq_fence,
 };
 
 const struct sys_ops *sys = &sys_linux;
+
+static _Thread_local bool batches_allowed tls_initial_exec;
+
+void sys_allow_batches(bool allow) { batches_allowed = allow; }
+
+/* Holes of a page or a few, 64 at a time (Linux 6.18): 95 us by 64 calls, 34 us by one
+ * process_madvise, and 345 us through io_uring, which hands every madvise to a worker thread of the
+ * kernel. On one's own process it takes MADV_DONTNEED since Linux 6.13; it stops at the first
+ * refusal, the rest goes one by one. */
+void sys_discard_batch(const struct iovec *ranges, unsigned n, int *results) {
+  unsigned i = 0;
+  if (batches_allowed && n > 1 && sys == &sys_linux) {
+    long done = raw_call6(CALL_PROCESS_MADVISE, PIDFD_THIS_THREAD, (long)ranges, (long)n,
+                          MADV_DONTNEED, 0, 0);
+    for (; i < n && done >= (long)ranges[i].iov_len; i++) {
+      done -= (long)ranges[i].iov_len;
+      results[i] = 0;
+    }
+  }
+  for (; i < n; i++) results[i] = sys->discard(ranges[i].iov_base, ranges[i].iov_len);
+}
 
 static size_t page_size;
 
@@ -138,7 +169,8 @@ size_t sys_page_size(void) {
 
 void sys_set_page_size(size_t bytes) { store_relaxed(&page_size, bytes); }
 
-/* The kernel's struct sysinfo begins: uptime, loads[3], totalram, ... and has mem_unit after totalhigh. */
+/* The kernel's struct sysinfo begins: uptime, loads[3], totalram, ... and has mem_unit after
+ * totalhigh. */
 uint64_t sys_physical_memory(void) {
   struct {
     long uptime;
@@ -173,6 +205,11 @@ pid_t sys_thread_id(void) { return (pid_t)raw_call3(SYS_gettid, 0, 0, 0); }
 
 void sys_futex_wait(uint32_t *word, uint32_t value) {
   raw_call6(SYS_futex, (long)word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, value, 0, 0, 0);
+}
+
+void sys_futex_wait_for(uint32_t *word, uint32_t value, uint64_t timeout_ms) {
+  struct timespec t = {(time_t)(timeout_ms / 1000), (long)(timeout_ms % 1000) * 1000000};
+  raw_call6(SYS_futex, (long)word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, value, (long)&t, 0, 0);
 }
 
 void sys_futex_wake(uint32_t *word, int count) {
@@ -231,13 +268,19 @@ size_t sys_format(char *out, size_t size, const char *format, ...) {
       at = put_number(at, end, v < 0 ? -(uint64_t)v : (uint64_t)v, 10);
       break;
     }
-    case 'u': at = put_number(at, end, wide ? va_arg(args, unsigned long) : va_arg(args, unsigned), 10); break;
-    case 'x': at = put_number(at, end, wide ? va_arg(args, unsigned long) : va_arg(args, unsigned), 16); break;
+    case 'u':
+      at = put_number(at, end, wide ? va_arg(args, unsigned long) : va_arg(args, unsigned), 10);
+      break;
+    case 'x':
+      at = put_number(at, end, wide ? va_arg(args, unsigned long) : va_arg(args, unsigned), 16);
+      break;
     case 'p':
       at = put(at, end, "0x", 2);
       at = put_number(at, end, (uintptr_t)va_arg(args, void *), 16);
       break;
-    default: at = put(at, end, f, 1); break;
+    default:
+      at = put(at, end, f, 1);
+      break;
     }
   }
   va_end(args);
@@ -247,7 +290,8 @@ size_t sys_format(char *out, size_t size, const char *format, ...) {
 
 _Noreturn void quire_bug(const char *file, int line, const char *what) {
   char text[256];
-  size_t n = sys_format(text, sizeof text, "quire: internal error at %s:%d: %s\n", file, line, what);
+  size_t n =
+      sys_format(text, sizeof text, "quire: internal error at %s:%d: %s\n", file, line, what);
   sys_write_all(2, text, n);
   __builtin_trap();
 }

@@ -1,13 +1,15 @@
-/* The one contract with the kernel. Every system call that quire makes for memory, time or threads goes
- * through `sys`, a table of functions that tests replace (refusals, a fake clock, made-up addresses).
+/* The one contract with the kernel. Every system call that quire makes for memory, time or threads
+ * goes through `sys`, a table of functions that tests replace (refusals, a fake clock, made-up
+ * addresses).
  *
- * Conventions: addresses and lengths are multiples of the system page unless said otherwise; results
- * are 0 or a negative errno; the caller's errno is never touched; no function allocates memory.
- * All are thread safe and async-signal safe. */
+ * Conventions: addresses and lengths are multiples of the system page unless said otherwise;
+ * results are 0 or a negative errno; the caller's errno is never touched; no function allocates
+ * memory. All are thread safe and async-signal safe. */
 #ifndef QUIRE_ARCH_SYS_H
 #define QUIRE_ARCH_SYS_H
 
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "arch/compiler.h"
 
@@ -39,6 +41,8 @@ struct sys_ops {
   int (*refresh_hugetlb)(void *p, size_t length);
   /* Monotonic milliseconds, coarse. */
   uint64_t (*now_ms)(void);
+  /* CPU time that this thread has used, in microseconds. */
+  uint64_t (*thread_cpu_us)(void);
   /* Page faults that this thread has taken so far without I/O. */
   uint64_t (*minor_faults)(void);
   /* Fences the restartable sequences of all threads of the process: on return every sequence that
@@ -49,14 +53,22 @@ struct sys_ops {
 extern const struct sys_ops *sys; /* the kernel's, unless a test put its own here */
 extern const struct sys_ops sys_linux;
 
-size_t sys_page_size(void);           /* bytes: 4, 16 or 64 KiB */
-void sys_set_page_size(size_t bytes); /* tests only; 0 asks the kernel again */
-uint64_t sys_physical_memory(void);   /* bytes of RAM */
+size_t sys_page_size(void);             /* bytes: 4, 16 or 64 KiB */
+void sys_set_page_size(size_t bytes);   /* tests only; 0 asks the kernel again */
+uint64_t sys_physical_memory(void);     /* bytes of RAM */
 uint64_t sys_address_space_limit(void); /* RLIMIT_AS in bytes, UINT64_MAX when unlimited */
-int sys_cpu_count(void);              /* processors that this process may run on, at least 1 */
+int sys_cpu_count(void);                /* processors that this process may run on, at least 1 */
 pid_t sys_thread_id(void);
 
+/* Discards n >= 1 ranges; results[i] is what sys->discard gives for the i-th. */
+void sys_discard_batch(const struct iovec *ranges, unsigned n, int *results);
+
+/* This thread may use process_madvise for a batch: one call where it would be n. Others never do,
+ * since the program may have sandboxed itself and not expect it. */
+void sys_allow_batches(bool allow);
+
 void sys_futex_wait(uint32_t *word, uint32_t value);
+void sys_futex_wait_for(uint32_t *word, uint32_t value, uint64_t timeout_ms);
 void sys_futex_wake(uint32_t *word, int count);
 
 /* Reads this process's own memory where it may be unmapped; false when it is. */
@@ -65,8 +77,8 @@ bool sys_probe_read(const void *from, void *to, size_t length);
 /* Writes all of it to a descriptor, retrying on EINTR and short writes; errors are dropped. */
 void sys_write_all(int fd, const char *text, size_t length);
 
-/* Last words: like snprintf for messages from places where stdio may not be used. Knows %s %d %u %zu
- * %lx %p and %%; returns the length, at most size - 1; always terminates. */
+/* Last words: like snprintf for messages from places where stdio may not be used. Knows %s %d %u
+ * %zu %lx %p and %%; returns the length, at most size - 1; always terminates. */
 size_t sys_format(char *out, size_t size, const char *format, ...) printf_like(3, 4);
 
 #endif

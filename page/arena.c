@@ -1,10 +1,11 @@
 /* Arena and memmap.
  *
- * Theory. Address space is plenty, so the arena is reserved once, far larger than memory, and a frame
- * number is a subtraction and a shift for ever. Commitment is what is scarce: access is opened in steps
- * of whole hugepages (growing with the arena, so that the number of calls is logarithmic), the tables
- * that describe them first. The order matters for peekers: a hugepage is opened only after its words and
- * its descriptor can be read and written; `opened` is raised last, with release.
+ * Theory. Address space is plenty, so the arena is reserved once, far larger than memory, and a
+ * frame number is a subtraction and a shift for ever. Commitment is what is scarce: access is
+ * opened in steps of whole hugepages (growing with the arena, so that the number of calls is
+ * logarithmic), the tables that describe them first. The order matters for peekers: a hugepage is
+ * opened only after its words and its descriptor can be read and written; `opened` is raised last,
+ * with release.
  *
  * States of a hugepage's address range: reserved (PROT_NONE) -> opened; never back. Lock: all but
  * arena_init run under the frames lock (frames.c). Fork: plain private memory, nothing to do. */
@@ -17,7 +18,7 @@
 
 enum {
   RAM_MULTIPLE = 16,
-  TABLE_STEP = 64 << 10,         /* tables are opened in multiples of this (and of the system page) */
+  TABLE_STEP = 64 << 10, /* tables are opened in multiples of this (and of the system page) */
   MIN_ARENA = 16 * HUGEPAGE_SIZE /* below this a program can't be served */
 };
 
@@ -79,6 +80,7 @@ static int try_size(size_t size) {
   arena.opened = 0;
   arena.tables_opened = 0;
   arena.size = size;
+  arena.memmap_by_address = (uintptr_t)tables - (base >> FRAME_SHIFT) * sizeof(memdesc_t);
   store_release(&arena.base, base);
   return 0;
 }
@@ -120,8 +122,7 @@ static int open_tables(uint32_t from, uint32_t to) {
   size_t each = sizeof(struct hugepage);
   if (err == 0 && (from == 0 || align_up(from * each, step) < to * each))
     err = open_table((char *)arena.hugepages, from * each, to * each);
-  if (err == 0)
-    arena.tables_opened = align_up(to * words, step) + align_up(to * each, step);
+  if (err == 0) arena.tables_opened = align_up(to * words, step) + align_up(to * each, step);
   return err;
 }
 

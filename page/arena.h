@@ -1,10 +1,10 @@
 /* The arena: one reservation of address space, treated as physical memory.
  *
- * Frames are 4 KiB, numbered from the base (pfn); hugepages are 512 frames (hpn). Beside the arena stands
- * one more reservation, the tables: the memmap (a memdesc per frame), the hugepage descriptors, and the
- * region that descriptor caches carve up. Both are opened for use in growing steps, so that strict
- * overcommit charges only what is used. The memmap is readable everywhere from the start: free() of any
- * address inside the arena may load its word.
+ * Frames are 4 KiB, numbered from the base (pfn); hugepages are 512 frames (hpn). Beside the arena
+ * stands one more reservation, the tables: the memmap (a memdesc per frame), the hugepage
+ * descriptors, and the region that descriptor caches carve up. Both are opened for use in growing
+ * steps, so that strict overcommit charges only what is used. The memmap is readable everywhere
+ * from the start: free() of any address inside the arena may load its word.
  *
  * `arena` is written once by arena_init, but for `opened`, which frames.c raises under its lock. */
 #ifndef QUIRE_PAGE_ARENA_H
@@ -31,12 +31,13 @@ typedef struct {
 struct hugepage;
 
 struct arena {
-  uintptr_t base;    /* 2 MiB aligned; 0 before arena_init */
-  size_t size;       /* bytes of address space, a multiple of 2 MiB */
-  memdesc_t *memmap; /* size / 4096 words */
+  uintptr_t base;              /* 2 MiB aligned; 0 before arena_init */
+  size_t size;                 /* bytes of address space, a multiple of 2 MiB */
+  memdesc_t *memmap;           /* size / 4096 words */
+  uintptr_t memmap_by_address; /* address of the word that frame number 0 of address 0 would have */
   struct hugepage *hugepages;
   uint32_t nhugepages;
-  uint32_t opened; /* hugepages below this number may be touched */
+  uint32_t opened;   /* hugepages below this number may be touched */
   char *descriptors; /* the descriptor region, opened by desc.c */
   size_t descriptors_size;
   size_t tables_opened; /* bytes of memmap and hugepage descriptors opened so far */
@@ -79,6 +80,13 @@ static inline size_t frames_of(size_t bytes) { return (bytes + FRAME_SIZE - 1) >
 /* For who was handed the pointer by quire and so knows the frame to be used: no order needed. */
 static always_inline memdesc_t memmap_get(pfn_t pfn) {
   return (memdesc_t){load_relaxed(&arena.memmap[pfn.n].word)};
+}
+
+/* The same for any address inside the arena; free() begins with it, so it is one shift and one
+ * load. */
+static always_inline memdesc_t memmap_of(const void *p) {
+  return (memdesc_t){
+      load_relaxed((uint64_t *)(arena.memmap_by_address + ((uintptr_t)p >> FRAME_SHIFT << 3)))};
 }
 
 /* For peekers: what the owner field points to is visible after this load. */

@@ -31,7 +31,8 @@ static char *region_take(size_t length) {
   return p;
 }
 
-/* A chunk of 4 KiB, or one descriptor's worth if that is larger: little is opened before it's needed. */
+/* A chunk of 4 KiB, or one descriptor's worth if that is larger: little is opened before it's
+ * needed. */
 static bool refill(struct desc_cache *cache) {
   size_t length = align_up(size_max(CHUNK, cache->size), CHUNK);
   char *chunk = region_take(length);

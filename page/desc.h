@@ -1,9 +1,9 @@
 /* Type-stable descriptor caches.
  *
- * Memory that once held a descriptor of one cache only ever holds descriptors of that cache, and never goes
- * back to the system, so a peeker may follow a stale owner pointer and read a descriptor of the right
- * type: then it takes the owner, loads the memdesc again and compares. Every descriptor begins with a
- * struct desc, whose first field names the cache.
+ * Memory that once held a descriptor of one cache only ever holds descriptors of that cache, and
+ * never goes back to the system, so a peeker may follow a stale owner pointer and read a descriptor
+ * of the right type: then it takes the owner, loads the memdesc again and compares. Every
+ * descriptor begins with a struct desc, whose first field names the cache.
  *
  * Thread safe; each cache has a lock of rank RANK_DESC. */
 #ifndef QUIRE_PAGE_DESC_H
@@ -29,8 +29,8 @@ struct desc_cache {
 #define DESC_CACHE_INIT(desc_size, desc_name)                                                      \
   { .lock = LOCK_INIT(RANK_DESC), .size = (desc_size), .name = (desc_name) }
 
-/* A descriptor with everything behind struct desc as its last user left it (zeros when new), or NULL
- * when memory ran out. 64-byte aligned. */
+/* A descriptor with everything behind struct desc as its last user left it (zeros when new), or
+ * NULL when memory ran out. 64-byte aligned. */
 nodiscard void *desc_alloc(struct desc_cache *cache);
 void desc_free(void *desc);
 

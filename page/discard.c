@@ -1,15 +1,17 @@
 /* Giving memory back.
  *
- * Theory. Freed frames stay resident, since most are wanted again at once. How many are worth keeping is
- * measured: the most frames that were used at any time within the last decay_ms (kept per slot of an eighth of
- * it) is the demand, and what is resident beyond demand is excess. A decay step discards the excess in
- * order of what it costs: wholly empty hugepages, then holes in hugepages on small pages, then holes in
- * hugepages that the kernel backs whole, the emptiest first; those nearly full are never broken by decay.
+ * Theory. Freed frames stay resident, since most are wanted again at once. How many are worth
+ * keeping is measured: the most frames that were used at any time within the last decay_ms (kept
+ * per slot of an eighth of it) is the demand, and what is resident beyond demand is excess. A decay
+ * step discards the excess in order of what it costs: wholly empty hugepages, then holes in
+ * hugepages on small pages, then holes in hugepages that the kernel backs whole, the emptiest
+ * first; those nearly full are never broken by decay.
  *
  * Every discard: mark under the frames lock (an empty hugepage becomes ISOLATED; dirty frames of a
- * partial one are set aside as used), make the system calls unlocked, commit under the lock. Failure
- * commits the frames as they were, dirty. `pass` serialises passes and is held across the unlocked part, so
- * that fork, which takes it first, never sees frames set aside. Lock order: pass, frames. */
+ * partial one are set aside as used), make the system calls unlocked, commit under the lock.
+ * Failure commits the frames as they were, dirty. `pass` serialises passes and is held across the
+ * unlocked part, so that fork, which takes it first, never sees frames set aside. Lock order: pass,
+ * frames. */
 #include <errno.h>
 #include <string.h>
 
@@ -17,10 +19,11 @@
 #include "page/frames_impl.h"
 
 enum {
-  RUNS_MAX = 64,                       /* discard calls for one hugepage in one go */
-  KEEP_LEVEL = LEVELS - 1,             /* decay leaves hugepages this full alone */
-  MOVED_MAX = 2048,                    /* hugepages whose mapping may differ from their neighbours' */
-  COLLAPSE_MIN = HUGEPAGE_FRAMES * 7 / 8, /* resident frames that make a hugepage worth collapsing */
+  RUNS_MAX = 64,           /* discard calls for one hugepage in one go */
+  KEEP_LEVEL = LEVELS - 1, /* decay leaves hugepages this full alone */
+  MOVED_MAX = 2048,        /* hugepages whose mapping may differ from their neighbours' */
+  COLLAPSE_MIN =
+      HUGEPAGE_FRAMES * 7 / 8, /* resident frames that make a hugepage worth collapsing */
 };
 
 static struct lock pass = LOCK_INIT(RANK_DISCARD);
@@ -39,8 +42,10 @@ static unsigned system_page_frames(void) {
 
 static void count_discard(int err, size_t nframes) {
   frames.stats.discards++;
-  if (err == 0) frames.stats.discarded += nframes;
-  else frames.stats.discard_failures++;
+  if (err == 0)
+    frames.stats.discarded += nframes;
+  else
+    frames.stats.discard_failures++;
 }
 
 /* A whole hugepage; one whose page tables were moved gets a mapping like its neighbours' again. */
@@ -75,6 +80,7 @@ static size_t discard_empty(struct hugepage *hp) {
 /* Discards the holes of a partial hugepage, at most `want` frames; lock as above. */
 static size_t discard_holes(struct hugepage *hp, size_t want) {
   struct run runs[RUNS_MAX];
+  struct iovec ranges[RUNS_MAX];
   int results[RUNS_MAX];
   unsigned nruns = 0, at = 0, n;
   size_t total = 0, done = 0;
@@ -92,8 +98,9 @@ static size_t discard_holes(struct hugepage *hp, size_t want) {
   lock_release(&frames.lock);
   char *base = hugepage_addr(hugepage_number(hp));
   for (unsigned i = 0; i < nruns; i++)
-    results[i] = sys->discard(base + (size_t)runs[i].index * FRAME_SIZE,
-                              (size_t)runs[i].n * FRAME_SIZE);
+    ranges[i] =
+        (struct iovec){base + (size_t)runs[i].index * FRAME_SIZE, (size_t)runs[i].n * FRAME_SIZE};
+  sys_discard_batch(ranges, nruns, results);
   lock_acquire(&frames.lock);
   frames_unlink(hp);
   for (unsigned i = 0; i < nruns; i++) {
@@ -140,15 +147,15 @@ static struct hugepage *first_with_holes(int levels, bool backed) {
   return NULL;
 }
 
-/* Discards up to `want` frames with the cheapest first. The pass lock is held. Stops at a refusal: memory
- * that is locked stays refused, and another pass will come. */
+/* Discards up to `want` frames with the cheapest first. The pass lock is held. Stops at a refusal:
+ * memory that is locked stays refused, and another pass will come. */
 static size_t discard_up_to(size_t want, bool force) {
   size_t done = 0, n = 1;
   lock_acquire(&frames.lock);
   for (int step = 0; step < 3 && n != 0; step++)
     while (done < want && n != 0) {
-      struct hugepage *hp = step == 0 ? first_warm()
-                                      : first_with_holes(force ? LEVELS : KEEP_LEVEL, step == 2);
+      struct hugepage *hp =
+          step == 0 ? first_warm() : first_with_holes(force ? LEVELS : KEEP_LEVEL, step == 2);
       if (hp == NULL) break;
       n = step == 0 ? discard_empty(hp) : discard_holes(hp, want - done);
       done += n;
@@ -192,7 +199,8 @@ uint64_t frames_decay(uint64_t now) {
   size_t done = 0, excess = held > most ? held - most : 0;
   if (rolled && excess > 0) done = discard_up_to(excess, false);
   lock_acquire(&frames.lock);
-  /* Quiet once nothing is left, or what is left is within demand that can't fall any more, or refused. */
+  /* Quiet once nothing is left, or what is left is within demand that can't fall any more, or
+   * refused. */
   bool more = frames.stats.free_resident > 0 && (done > 0 || most > frames.stats.used);
   lock_release(&frames.lock);
   lock_release(&pass);
@@ -262,11 +270,13 @@ bool frames_collapse_one(void) {
     for (uint32_t n = 0; n < arena.opened && hp == NULL; n++) {
       struct hugepage *at = &arena.hugepages[n];
       bool filled = at->nused >= COLLAPSE_MIN && at->kind == FRAMES_SLAB;
-      if (filled && (at->flags & (HUGEPAGE_ADVISED | HUGEPAGE_HUGETLB | HUGEPAGE_MOVED)) == 0) hp = at;
+      if (filled && (at->flags & (HUGEPAGE_ADVISED | HUGEPAGE_HUGETLB | HUGEPAGE_MOVED)) == 0)
+        hp = at;
     }
   if (hp != NULL) frames_advise(hp, 1, true);
   lock_release(&frames.lock);
-  /* In the caller's time and without the lock: frames may come and go meanwhile, the kernel copes. */
+  /* In the caller's time and without the lock: frames may come and go meanwhile, the kernel copes.
+   */
   if (hp != NULL) (void)sys->collapse(hugepage_addr(hugepage_number(hp)), HUGEPAGE_SIZE);
   lock_release(&pass);
   return hp != NULL;

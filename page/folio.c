@@ -12,8 +12,8 @@ static void set_frames(struct folio *folio, pfn_t from, size_t n) {
 
 static size_t guard_frames(void) { return size_max(1, sys_page_size() / FRAME_SIZE); }
 
-/* The guard's frames are part of the folio, so that a walk finds an owner for them, but not of its size.
- * A guard must cover whole system pages, so the folio does too. */
+/* The guard's frames are part of the folio, so that a walk finds an owner for them, but not of its
+ * size. A guard must cover whole system pages, so the folio does too. */
 static void install_guard(struct folio *folio) {
   void *p = arena_addr(pfn_add(folio->pfn, folio->nframes));
   if (sys->close(p, (size_t)folio->nguard * FRAME_SIZE) == 0) folio->flags |= FOLIO_GUARDED;
@@ -22,7 +22,8 @@ static void install_guard(struct folio *folio) {
 static void remove_guard(struct folio *folio) {
   void *p = arena_addr(pfn_add(folio->pfn, folio->nframes));
   if ((folio->flags & FOLIO_GUARDED) == 0) return;
-  /* Without access the frames can't be used again: that would be a crash later, so it is one now. */
+  /* Without access the frames can't be used again: that would be a crash later, so it is one now.
+   */
   assert_always(sys->open_write(p, (size_t)folio->nguard * FRAME_SIZE) == 0);
   folio->flags &= (uint8_t)~FOLIO_GUARDED;
 }

@@ -1,8 +1,8 @@
 /* Folios: large allocations, a run of frames with one owner.
  *
- * Every frame's memdesc points at the folio itself, so there is no head and tail to tell apart; the first
- * frame is folio->pfn. A folio is owned by whoever allocated it: its fields change only in its owner's
- * calls; peekers read them with no lock and check the memdesc again afterwards.
+ * Every frame's memdesc points at the folio itself, so there is no head and tail to tell apart; the
+ * first frame is folio->pfn. A folio is owned by whoever allocated it: its fields change only in
+ * its owner's calls; peekers read them with no lock and check the memdesc again afterwards.
  *
  * Thread safe for different folios. */
 #ifndef QUIRE_PAGE_FOLIO_H
@@ -18,12 +18,12 @@ enum folio_flag {
 struct folio {
   struct desc desc;
   pfn_t pfn;
-  uint32_t nframes;    /* without the guard */
-  uint32_t nguard;     /* frames of the guard behind it */
-  uint8_t size_class;  /* as in its memdescs */
-  uint8_t flags;       /* enum folio_flag */
-  uint16_t pins;       /* compaction: promises that its memory doesn't change */
-  uint32_t refs;       /* 1 while allocated; compaction takes one while it looks; 0 when free */
+  uint32_t nframes;   /* without the guard */
+  uint32_t nguard;    /* frames of the guard behind it */
+  uint8_t size_class; /* as in its memdescs */
+  uint8_t flags;      /* enum folio_flag */
+  uint16_t pins;      /* compaction: promises that its memory doesn't change */
+  uint32_t refs;      /* 1 while allocated; compaction takes one while it looks; 0 when free */
   uint32_t reserved;
   struct owner *owner; /* compaction: operations other than the default, NULL for plain memory */
 } cacheline_aligned;
@@ -32,20 +32,22 @@ _Static_assert(sizeof(struct folio) == 64, "one line");
 
 extern struct desc_cache folio_cache;
 
-/* A folio of nframes frames at an address aligned to align frames. zero: *is_zero tells whether it reads as
- * zeros. guard: one system page behind it is made inaccessible. NULL when memory ran out. */
+/* A folio of nframes frames at an address aligned to align frames. zero: *is_zero tells whether it
+ * reads as zeros. guard: one system page behind it is made inaccessible. NULL when memory ran out.
+ */
 nodiscard struct folio *folio_alloc(size_t nframes, size_t align, unsigned size_class, bool guard,
                                     bool *is_zero);
 void folio_free(struct folio *folio);
 
-/* Makes it nframes long where it stands, larger or smaller. New frames hold anything. False when it can't. */
+/* Makes it nframes long where it stands, larger or smaller. New frames hold anything. False when it
+ * can't. */
 nodiscard bool folio_resize(struct folio *folio, size_t nframes);
 
 /* Its memdescs and the folio name another class from now on. */
 void folio_set_class(struct folio *folio, unsigned size_class);
 
-/* A folio of nframes frames with the contents of this one, moved by page tables where the kernel can;
- * this one is freed. NULL when memory ran out or the kernel refused, and nothing changed. */
+/* A folio of nframes frames with the contents of this one, moved by page tables where the kernel
+ * can; this one is freed. NULL when memory ran out or the kernel refused, and nothing changed. */
 nodiscard struct folio *folio_move(struct folio *folio, size_t nframes, unsigned size_class);
 
 static inline void *folio_addr(const struct folio *folio) { return arena_addr(folio->pfn); }

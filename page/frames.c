@@ -1,7 +1,7 @@
 /* The frame allocator.
  *
- * Theory. Memory comes in hugepages; what is handed out is runs of frames. Every opened hugepage is in
- * exactly one place, by its state:
+ * Theory. Memory comes in hugepages; what is handed out is runs of frames. Every opened hugepage is
+ * in exactly one place, by its state:
  *
  *   EMPTY    no frame used: the bitmap `empty`, and `warm` too while some of it is resident
  *   PARTIAL  the list heads[kind][occupancy in eighths][longest free run]
@@ -11,15 +11,15 @@
  *   EMPTY --alloc--> PARTIAL <--alloc, free--> FULL;  PARTIAL --last free--> EMPTY
  *   EMPTY --discard begins--> ISOLATED --discard ends--> EMPTY
  *
- * A run of up to 512 frames goes to the fullest hugepage of its kind whose longest free run fits it (the
- * idea is Temeraire's filler, Hunter et al., OSDI 2021), else to a warm empty hugepage, else to a cold one. A
- * longer run takes neighbouring empty hugepages; what it leaves of the last one is open to others of its
- * kind. The bitmaps of lengths find the list in a few word operations.
+ * A run of up to 512 frames goes to the fullest hugepage of its kind whose longest free run fits it
+ * (the idea is Temeraire's filler, Hunter et al., OSDI 2021), else to a warm empty hugepage, else
+ * to a cold one. A longer run takes neighbouring empty hugepages; what it leaves of the last one is
+ * open to others of its kind. The bitmaps of lengths find the list in a few word operations.
  *
- * Lock: `frames.lock` guards everything here and every struct hugepage. Opening address space runs under
- * it (rare, logarithmic); populating and discarding do not. Fork: the lock is taken before and
- * released or reset after; the child's copy is consistent because nothing is half done under it, and
- * discard.c's own lock is taken first so that no frames are set aside. */
+ * Lock: `frames.lock` guards everything here and every struct hugepage. Opening address space runs
+ * under it (rare, logarithmic); populating and discarding do not. Fork: the lock is taken before
+ * and released or reset after; the child's copy is consistent because nothing is half done under
+ * it, and discard.c's own lock is taken first so that no frames are set aside. */
 #include "page/frames.h"
 
 #include <errno.h>
@@ -67,7 +67,8 @@ void frames_link(struct hugepage *hp) {
     set_bit(frames.lengths[hp->kind][level], hp->longest);
     return;
   }
-  default: return;
+  default:
+    return;
   }
 }
 
@@ -83,12 +84,15 @@ void frames_unlink(struct hugepage *hp) {
     unsigned level = level_of(hp);
     uint32_t *head = &frames.heads[hp->kind][level][hp->longest];
     if (hp->next != 0) arena.hugepages[hp->next - 1].prev = hp->prev;
-    if (hp->prev != 0) arena.hugepages[hp->prev - 1].next = hp->next;
-    else *head = hp->next;
+    if (hp->prev != 0)
+      arena.hugepages[hp->prev - 1].next = hp->next;
+    else
+      *head = hp->next;
     if (*head == 0) clear_bit(frames.lengths[hp->kind][level], hp->longest);
     return;
   }
-  default: return;
+  default:
+    return;
   }
 }
 
@@ -118,14 +122,15 @@ static struct hugepage *find_partial(enum frames_kind kind, unsigned n) {
   return NULL;
 }
 
-/* Addresses, not hugepage numbers, are to be aligned, and the base is aligned to one hugepage only. */
+/* Addresses, not hugepage numbers, are to be aligned, and the base is aligned to one hugepage only.
+ */
 static uint32_t align_hugepage(uint32_t n, uint32_t align) {
   uint32_t bias = (uint32_t)(arena.base >> HUGEPAGE_SHIFT) & (align - 1);
   return (uint32_t)align_up((size_t)n + bias, align) - bias;
 }
 
-/* First run of `count` set bits below `end` that begins at an aligned address. If none, *tail is where a
- * run that reaches `end` begins (aligned; `end` rounded up when there is none). */
+/* First run of `count` set bits below `end` that begins at an aligned address. If none, *tail is
+ * where a run that reaches `end` begins (aligned; `end` rounded up when there is none). */
 static bool find_bits(const uint64_t *bits, uint32_t end, uint32_t count, uint32_t align,
                       uint32_t *found, uint32_t *tail) {
   uint32_t at = 0;
@@ -156,15 +161,18 @@ static bool find_bits(const uint64_t *bits, uint32_t end, uint32_t count, uint32
 
 bool frames_want_huge(void) {
   switch (frames.options.huge) {
-  case FRAMES_HUGE_ALWAYS: return true;
+  case FRAMES_HUGE_ALWAYS:
+    return true;
   case FRAMES_HUGE_AUTO:
     if ((frames.stats.used << FRAME_SHIFT) < frames.options.huge_threshold) return false;
     return frames.huge_refused_until == 0 || sys->now_ms() >= frames.huge_refused_until;
-  default: return false;
+  default:
+    return false;
   }
 }
 
-/* Tells the kernel what backing `count` hugepages from hp on should have. Refusals are no failure. */
+/* Tells the kernel what backing `count` hugepages from hp on should have. Refusals are no failure.
+ */
 void frames_advise(struct hugepage *hp, uint32_t count, bool huge) {
   void *p = hugepage_addr(hugepage_number(hp));
   size_t length = (size_t)count << HUGEPAGE_SHIFT;
@@ -197,9 +205,10 @@ static int open_more(uint32_t count) {
 /* `count` empty neighbours; opened if need be. */
 static int find_empty(uint32_t count, uint32_t align, hpn_t *out) {
   uint32_t at, tail;
-  bool found = frames.nempty >= count &&
-               ((count == 1 && align == 1 && find_bits(frames.warm, arena.opened, 1, 1, &at, &tail)) ||
-                find_bits(frames.empty, arena.opened, count, align, &at, &tail));
+  bool found =
+      frames.nempty >= count &&
+      ((count == 1 && align == 1 && find_bits(frames.warm, arena.opened, 1, 1, &at, &tail)) ||
+       find_bits(frames.empty, arena.opened, count, align, &at, &tail));
   if (!found) {
     (void)find_bits(frames.empty, arena.opened, UINT32_MAX, align, &at, &tail);
     int err = open_more((uint32_t)(tail + (uint64_t)count - arena.opened));
@@ -256,8 +265,8 @@ static int place(size_t nframes, size_t align, enum frames_kind kind, pfn_t *out
   return err;
 }
 
-/* Touches a fresh hugepage at once, to see whether the kernel really had one: what else would be found out
- * by 512 faults instead of one. Outside the lock. */
+/* Touches a fresh hugepage at once, to see whether the kernel really had one: what else would be
+ * found out by 512 faults instead of one. Outside the lock. */
 static void populate_huge(hpn_t hpn) {
   uint64_t faults = sys->minor_faults();
   int err = sys->populate(hugepage_addr(hpn), HUGEPAGE_SIZE);

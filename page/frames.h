@@ -1,11 +1,12 @@
 /* The frame allocator: runs of frames out of hugepages.
  *
- * Placement packs the fullest hugepage that fits, so that the emptiest drain by themselves. Frames of small
- * objects and frames of large ones (kinds) never share a hugepage while another choice exists. Freed
- * frames stay resident until demand has been lower for the decay time, then they are discarded: wholly
- * empty hugepages first, holes in used ones last.
+ * Placement packs the fullest hugepage that fits, so that the emptiest drain by themselves. Frames
+ * of small objects and frames of large ones (kinds) never share a hugepage while another choice
+ * exists. Freed frames stay resident until demand has been lower for the decay time, then they are
+ * discarded: wholly empty hugepages first, holes in used ones last.
  *
- * All functions are thread safe (one lock, RANK_FRAMES); system calls that may take long run outside it. */
+ * All functions are thread safe (one lock, RANK_FRAMES); system calls that may take long run
+ * outside it. */
 #ifndef QUIRE_PAGE_FRAMES_H
 #define QUIRE_PAGE_FRAMES_H
 
@@ -33,10 +34,10 @@ struct frames_stats {
   size_t used;          /* handed out */
   size_t free_resident; /* free and perhaps backed by memory */
   size_t peak_used;
-  size_t hugepages;      /* not empty */
-  size_t huge_advised;   /* hugepages the kernel was asked for */
-  uint64_t discards;     /* system calls that gave memory back */
-  uint64_t discarded;    /* frames given back so far */
+  size_t hugepages;    /* not empty */
+  size_t huge_advised; /* hugepages the kernel was asked for */
+  uint64_t discards;   /* system calls that gave memory back */
+  uint64_t discarded;  /* frames given back so far */
   uint64_t discard_failures;
   uint64_t huge_fallbacks; /* asked for a hugepage, got small pages */
   uint64_t moves;          /* runs whose page tables were moved */
@@ -45,25 +46,29 @@ struct frames_stats {
 
 void frames_configure(const struct frames_options *options);
 
-/* A run of nframes >= 1 whose address is a multiple of align frames (a power of two >= 1). 0 or -ENOMEM. The
- * frames' memdescs are NONE or FREE; the caller sets them, and clears them before frames_free. */
+/* A run of nframes >= 1 whose address is a multiple of align frames (a power of two >= 1). 0 or
+ * -ENOMEM. The frames' memdescs are NONE or FREE; the caller sets them, and clears them before
+ * frames_free. */
 nodiscard int frames_alloc(size_t nframes, size_t align, enum frames_kind kind,
                            struct frames_run *out);
 void frames_free(pfn_t pfn, size_t nframes);
 
-/* The same for frames known to hold no memory and to read as zeros (after frames_move, frames_zero). */
+/* The same for frames known to hold no memory and to read as zeros (after frames_move,
+ * frames_zero). */
 void frames_free_zero(pfn_t pfn, size_t nframes);
 
-/* Extends a run of nframes by more frames right behind it, if they are free. *zero as in frames_run. */
+/* Extends a run of nframes by more frames right behind it, if they are free. *zero as in
+ * frames_run. */
 nodiscard bool frames_extend(pfn_t pfn, size_t nframes, size_t more, enum frames_kind kind,
                              bool *zero);
 
-/* Moves the memory of nframes used frames from one run to another, page tables instead of bytes. Old contents of
- * `to` are lost, `from` reads as zeros afterwards. 0 or a negative errno with nothing changed. Both
- * runs belong to the caller. */
+/* Moves the memory of nframes used frames from one run to another, page tables instead of bytes.
+ * Old contents of `to` are lost, `from` reads as zeros afterwards. 0 or a negative errno with
+ * nothing changed. Both runs belong to the caller. */
 nodiscard int frames_move(pfn_t from, pfn_t to, size_t nframes);
 
-/* Discards used frames that belong to the caller: they read as zeros afterwards. 0 or negative errno. */
+/* Discards used frames that belong to the caller: they read as zeros afterwards. 0 or negative
+ * errno. */
 nodiscard int frames_zero(pfn_t pfn, size_t nframes);
 
 /* One step of decay at time now_ms: records demand, discards what has been in excess of it. Returns

@@ -84,8 +84,10 @@ void hugepage_give(struct hugepage *hp, unsigned index, unsigned n) {
   /* The run that these frames became part of is the only one that can have grown. */
   unsigned first = index, end = next_bit(hp->used, index, true);
   while (first > 0 && !(hp->used[(first - 1) / 64] >> (first - 1) % 64 & 1)) {
-    if (first % 64 == 0 && hp->used[first / 64 - 1] == 0) first -= 64;
-    else first--;
+    if (first % 64 == 0 && hp->used[first / 64 - 1] == 0)
+      first -= 64;
+    else
+      first--;
   }
   if (end - first > hp->longest) hp->longest = (uint16_t)(end - first);
 }
@@ -140,9 +142,13 @@ bool hugepage_consistent(const struct hugepage *hp) {
   if (hp->longest != longest_free_run(hp)) return false;
   switch (hp->state) {
   case HUGEPAGE_EMPTY:
-  case HUGEPAGE_ISOLATED: return hp->nused == 0;
-  case HUGEPAGE_PARTIAL: return hp->nused > 0 && hp->nused < HUGEPAGE_FRAMES;
-  case HUGEPAGE_FULL: return hp->nused == HUGEPAGE_FRAMES;
-  default: return false;
+  case HUGEPAGE_ISOLATED:
+    return hp->nused == 0;
+  case HUGEPAGE_PARTIAL:
+    return hp->nused > 0 && hp->nused < HUGEPAGE_FRAMES;
+  case HUGEPAGE_FULL:
+    return hp->nused == HUGEPAGE_FRAMES;
+  default:
+    return false;
   }
 }

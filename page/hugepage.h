@@ -1,7 +1,7 @@
 /* A hugepage: 512 frames, the unit in which memory comes from the system and goes back.
  *
- * The descriptor is pure bookkeeping: no locks, no system calls, any address (unit tests use made-up
- * ones). frames.c owns every hugepage and guards all fields with the frames lock.
+ * The descriptor is pure bookkeeping: no locks, no system calls, any address (unit tests use
+ * made-up ones). frames.c owns every hugepage and guards all fields with the frames lock.
  *
  * Three bitmaps, a bit per frame, independent of each other but for the equations below:
  *   used      handed out by the frame allocator (or set aside while it is discarded)
@@ -45,8 +45,8 @@ struct hugepage {
   uint8_t kind;  /* enum frames_kind while partial or full */
   uint8_t flags; /* enum hugepage_flag */
   uint8_t reserved[3];
-  uint32_t next, prev;  /* hugepage numbers + 1 in the list it is in; 0 ends */
-  uint64_t idle_since;  /* ms: when frames were last freed here */
+  uint32_t next, prev; /* hugepage numbers + 1 in the list it is in; 0 ends */
+  uint64_t idle_since; /* ms: when frames were last freed here */
   uint64_t reserved_words[4];
 };
 
@@ -54,8 +54,8 @@ _Static_assert(sizeof(struct hugepage) == 256, "0.012 % of the memory described"
 
 void hugepage_init(struct hugepage *hp);
 
-/* First run of `n` free frames whose index is a multiple of `align` (a power of two, at most 512). Index
- * or -1. */
+/* First run of `n` free frames whose index is a multiple of `align` (a power of two, at most 512).
+ * Index or -1. */
 int hugepage_find(const struct hugepage *hp, unsigned n, unsigned align);
 
 /* Marks frames used and resident; true when all of them were known to be zero. */
@@ -67,8 +67,8 @@ void hugepage_give(struct hugepage *hp, unsigned index, unsigned n);
 /* Are these frames all free? */
 bool hugepage_is_free(const struct hugepage *hp, unsigned index, unsigned n);
 
-/* The next run of frames that are free and resident, in whole system pages of `unit` frames, at or after
- * *index. Length, 0 when there is none; *index is where it starts. */
+/* The next run of frames that are free and resident, in whole system pages of `unit` frames, at or
+ * after *index. Length, 0 when there is none; *index is where it starts. */
 unsigned hugepage_next_dirty(const struct hugepage *hp, unsigned *index, unsigned unit);
 
 /* The run was discarded: not resident, known zero. Whether it is used does not change. */

@@ -2,10 +2,10 @@
  *
  *   bits 0-3 type, 4-7 flags, 8-15 size class, 16-63 owner (address of a descriptor, 0 for none)
  *
- * Rules. A type is set only from NONE or FREE and goes back only to FREE, by the layer that set it; each
- * transition is one atomic store of the whole word in release order, so that who sees the type also sees the
- * descriptor it points to. Frames that are not contiguous may name the same owner. Peekers read words with
- * no lock; see peek.h for their protocol.
+ * Rules. A type is set only from NONE or FREE and goes back only to FREE, by the layer that set it;
+ * each transition is one atomic store of the whole word in release order, so that who sees the type
+ * also sees the descriptor it points to. Frames that are not contiguous may name the same owner.
+ * Peekers read words with no lock; see peek.h for their protocol.
  *
  * | type     | owner points to           | set and cleared by |
  * | NONE     | nothing: never used       | (initial)          |
@@ -17,8 +17,8 @@
  * | POISON   | its struct hugepage       | page/              |
  * | RESERVED | why                       | page/              |
  *
- * The encoding is part of the peek header's format (include/quire.h): changing it changes its version. SLAB
- * and FOLIO differ in bit 0 alone, so that free() recognises both with one test. */
+ * The encoding is part of the peek header's format (include/quire.h): changing it changes its
+ * version. SLAB and FOLIO differ in bit 0 alone, so that free() recognises both with one test. */
 #ifndef QUIRE_PAGE_MEMDESC_H
 #define QUIRE_PAGE_MEMDESC_H
 
@@ -51,7 +51,8 @@ typedef struct memdesc {
 
 _Static_assert(sizeof(memdesc_t) == 8, "the memmap is 0.195 % of what it describes");
 
-static inline memdesc_t memdesc_make(enum memdesc_type type, unsigned size_class, const void *owner) {
+static inline memdesc_t memdesc_make(enum memdesc_type type, unsigned size_class,
+                                     const void *owner) {
   return (memdesc_t){(uint64_t)type | (uint64_t)size_class << MEMDESC_CLASS_SHIFT |
                      (uint64_t)(uintptr_t)owner << MEMDESC_OWNER_SHIFT};
 }

@@ -1,8 +1,8 @@
 /* C++'s operators new and delete, by their mangled names, so that quire needs no C++ library.
  *
- * [new.delete] of ISO C++20. A failing new calls the new_handler as long as there is one, then throws
- * std::bad_alloc; the nothrow forms catch what a handler throws only in so far as they don't call one that
- * is not there. libstdc++'s functions for both are found when they are needed. */
+ * [new.delete] of ISO C++20. A failing new calls the new_handler as long as there is one, then
+ * throws std::bad_alloc; the nothrow forms catch what a handler throws only in so far as they don't
+ * call one that is not there. libstdc++'s functions for both are found when they are needed. */
 #include <dlfcn.h>
 #include <stdlib.h>
 

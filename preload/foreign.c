@@ -1,10 +1,11 @@
-/* Pointers that another allocator handed out: libc's own, by a call that did not come through quire (its
- * internal names, or memory from before quire was loaded). They go back where they came from, if that can be
- * told; anything else is misuse, and reported as such rather than handed to a stranger.
+/* Pointers that another allocator handed out: libc's own, by a call that did not come through quire
+ * (its internal names, or memory from before quire was loaded). They go back where they came from,
+ * if that can be told; anything else is misuse, and reported as such rather than handed to a
+ * stranger.
  *
- * glibc's malloc, of which only what malloc/malloc.c documents as its chunk layout is used: the word before
- * an object holds the chunk's size and three flags (1 the previous is in use, 2 mapped by itself, 4 not of the
- * main arena). An object of the main arena lies in the brk heap. */
+ * glibc's malloc, of which only what malloc/malloc.c documents as its chunk layout is used: the
+ * word before an object holds the chunk's size and three flags (1 the previous is in use, 2 mapped
+ * by itself, 4 not of the main arena). An object of the main arena lies in the brk heap. */
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -18,7 +19,8 @@ static bool in_brk_heap(const void *p) {
   extern char end[] __attribute__((weak));
   uintptr_t top = (uintptr_t)sbrk(0);
   /* Without a better witness of where brk began: within 64 GiB below its end. */
-  return (uintptr_t)p < top && top - (uintptr_t)p < ((uintptr_t)1 << 36) && (uintptr_t)p > (uintptr_t)end;
+  return (uintptr_t)p < top && top - (uintptr_t)p < ((uintptr_t)1 << 36) &&
+         (uintptr_t)p > (uintptr_t)end;
 }
 
 static bool looks_like_libcs(const void *p) {

@@ -1,5 +1,5 @@
-/* C's allocation functions, by their manuals: malloc(3), posix_memalign(3), malloc_usable_size(3), and
- * C23's free_sized and free_aligned_sized. */
+/* C's allocation functions, by their manuals: malloc(3), posix_memalign(3), malloc_usable_size(3),
+ * and C23's free_sized and free_aligned_sized. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
