@@ -7,8 +7,8 @@
  *   up to class 112  1 MiB: folios of the class's size, so that thread caches can hold them
  *   CLASS_LARGE      folios of any other size
  *
- * Alignment: every class from 16 bytes up is a multiple of 16, and a slab begins on a frame, so a slot is aligned
- * to the largest power of two that divides its class, up to 4 KiB. */
+ * Alignment: every class from 16 bytes up is a multiple of 16, and a slab begins on a frame, so a
+ * slot is aligned to the largest power of two that divides its class, up to 4 KiB. */
 #ifndef QUIRE_SLAB_SIZE_CLASS_H
 #define QUIRE_SLAB_SIZE_CLASS_H
 
@@ -50,7 +50,8 @@ static always_inline unsigned class_of(size_t size) {
 static inline size_t class_size(unsigned size_class) { return size_classes[size_class].size; }
 static inline bool class_is_slab(unsigned size_class) { return size_class < SLAB_CLASSES; }
 
-/* The smallest class that holds `size` bytes in slots aligned to `align` (a power of two, 16 to 4096). */
+/* The smallest class that holds `size` bytes in slots aligned to `align` (a power of two, 16 to
+ * 4096). */
 unsigned class_of_aligned(size_t size, size_t align);
 
 /* offset < 256 KiB: exact, see the unit test. */

@@ -1,11 +1,12 @@
 /* A slab: a run of frames cut into equal slots of one size class.
  *
- * All its metadata is here, out of band: a bitmap of free slots (1 = free). Nothing is ever written into
- * a free slot. The bin of the class (bin.h) owns every slab of it and its lock guards all fields; peekers read
- * without it and check the memdesc again.
+ * All its metadata is here, out of band: a bitmap of free slots (1 = free). Nothing is ever written
+ * into a free slot. The bin of the class (bin.h) owns every slab of it and its lock guards all
+ * fields; peekers read without it and check the memdesc again.
  *
  *   nfree = |free|, 0 <= nfree <= nslots; a slab with nfree = nslots is empty
- *   state PARTIAL: in the bin's list for its fullness; FULL: nfree = 0, in no list; FREE: not a slab */
+ *   state PARTIAL: in the bin's list for its fullness; FULL: nfree = 0, in no list; FREE: not a
+ * slab */
 #ifndef QUIRE_SLAB_SLAB_H
 #define QUIRE_SLAB_SLAB_H
 
@@ -31,22 +32,22 @@ struct slab {
   uint16_t guests;  /* compaction: frames of others mapped onto its memory */
   uint32_t pins;    /* compaction */
   uint32_t reserved[3];
-  uint64_t free[];  /* SLAB_WORDS_SMALL, or SLAB_WORDS_LARGE where a slab has over 512 slots */
+  uint64_t free[]; /* SLAB_WORDS_SMALL, or SLAB_WORDS_LARGE where a slab has over 512 slots */
 };
 
 _Static_assert(sizeof(struct slab) == 64, "the bitmap begins a line of its own");
 
 extern struct desc_cache slab_cache_small, slab_cache_large;
 
-/* A new slab with all slots free, its frames' memdescs set. NULL when memory ran out. The caller puts it
- * into its bin. */
+/* A new slab with all slots free, its frames' memdescs set. NULL when memory ran out. The caller
+ * puts it into its bin. */
 nodiscard struct slab *slab_new(unsigned size_class);
 
 /* Gives an empty slab's frames and its descriptor back. */
 void slab_destroy(struct slab *slab);
 
-/* Takes up to n free slots, lowest addresses first; stores the pointers last to first, so that a stack filled with
- * them hands out the lowest first. Number taken. */
+/* Takes up to n free slots, lowest addresses first; stores the pointers last to first, so that a
+ * stack filled with them hands out the lowest first. Number taken. */
 unsigned slab_take(struct slab *slab, void **out, unsigned n);
 
 enum slab_verdict { SLAB_OK, SLAB_INTERIOR, SLAB_DOUBLE_FREE };
