@@ -135,6 +135,25 @@ build_program() {
   fi
 }
 
+# judge NAME COMMAND...: runs a program that prints PASS and FAIL lines itself, NAME before each. Silence
+# and death are failures.
+judge() {
+  local name=$1 status
+  shift
+  # By a pipe: a program under RLIMIT_FSIZE may not write to a file.
+  "$@" 2>"$work/judge.err" </dev/null | cat >"$work/judge.out"
+  status=${PIPESTATUS[0]}
+  sed -E "s/^(PASS|FAIL|SKIP) /&$name: /" "$work/judge.out"
+  if ((status)) || grep -q 'ld.so: object' "$work/judge.err"; then
+    tail -n 10 "$work/judge.err"
+    if grep -q '^FAIL ' "$work/judge.out"; then failures=$((failures + 1)); else
+      fail "$name" "status $status"
+    fi
+  elif ! grep -qE '^(PASS|SKIP) ' "$work/judge.out"; then
+    fail "$name" "said nothing"
+  fi
+}
+
 if [[ ! -r $lib ]] || ! quire grep -qF "$lib" /proc/self/maps; then
   fail "preload" "$lib cannot be preloaded"
   finish
