@@ -9,6 +9,9 @@ COLOURS = {"quire": "#c0392b", "glibc": "#7f8c8d", "jemalloc": "#2471a3", "tcmal
            "mimalloc": "#1e8449"}
 SHAPES = {"quire": 7, "glibc": 8, "jemalloc": 4, "tcmalloc": 10, "mimalloc": 12}
 
+WIDE_MARKS = [0.25, 0.5, 0.7, 1, 1.4, 2, 4, 8, 16]
+NARROW_MARKS = [0.6, 0.85, 1.2, 1.7]
+
 
 def gnuplot(script):
     subprocess.run(["gnuplot"], input=script, text=True, check=True)
@@ -21,12 +24,13 @@ def dots(rows, present, title, x_label):
              f"set yrange [0.3:{count + 0.7}]", "set logscale x 2",
              "set ytics (" + ", ".join(
                  f'"{name}" {count - i}' for i, (name, _) in enumerate(rows)) + ")",
-             "set xtics ('1/4' 0.25, '1/2' 0.5, '0.7' 0.7, '0.85' 0.85, '1' 1, '1.2' 1.2, "
-             "'1.4' 1.4, '1.7' 1.7, '2' 2, '4' 4, '8' 8, '16' 16)",
              f"set title '{title}' noenhanced", f"set xlabel '{x_label}' noenhanced"]
     values = [v for _, ratios in rows for v in ratios.values()]
     low, high = max(0.2, min(values) * 0.93), min(20, max(values) * 1.07)
-    lines.append(f"set xrange [{min(low, 0.6)}:{max(high, 1.5)}]")
+    low_end, high_end = min(low, 0.6), max(high, 1.5)
+    marks = WIDE_MARKS if high_end / low_end > 8 else WIDE_MARKS + NARROW_MARKS
+    lines.append(f"set xrange [{low_end}:{high_end}]")
+    lines.append("set xtics (" + ", ".join(f"'{m:g}' {m}" for m in marks) + ")")
     drawn, data = [], []
     # quire last, so that it lies on top of the others.
     for allocator in sorted(present, key=lambda a: a == "quire"):

@@ -41,9 +41,11 @@ def load(name):
         return json.load(file)
 
 
-def table(header, rows):
+def table(header, rows, words=0):
+    """All columns but the first are of numbers, except the last `words`."""
+    numbers = len(header) - 1 - words
     lines = ["| " + " | ".join(header) + " |",
-             "|---|" + "---:|" * (len(header) - 1)]
+             "|---|" + "---:|" * numbers + "---|" * words]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
@@ -217,7 +219,7 @@ def bars_section(checked):
     return ("## The bars\n\nWhat quire is to reach, and what it reached in this run. A *peer* is "
             "one of Debian's jemalloc, tcmalloc and mimalloc; ratios are of medians, judged as "
             "printed.\n\n"
-            + table(["", "at most", "measured", "", ""], rows) + notes)
+            + table(["", "at most", "measured", "", ""], rows, 2) + notes)
 
 
 def header(machine, micro, programs):
