@@ -74,7 +74,11 @@ void sys_futex_wake(uint32_t *word, int count);
 /* Reads this process's own memory where it may be unmapped; false when it is. */
 bool sys_probe_read(const void *from, void *to, size_t length);
 
-/* Writes all of it to a descriptor, retrying on EINTR and short writes; errors are dropped. */
+/* This thread has a descriptor table of its own (arch/loop.h). */
+void sys_set_own_descriptors(void);
+
+/* Writes all of it to a descriptor of the process (the main thread's, if this one has its own
+ * table), retrying on EINTR and short writes; errors are dropped. */
 void sys_write_all(int fd, const char *text, size_t length);
 
 /* Last words: like snprintf for messages from places where stdio may not be used. Knows %s %d %u
