@@ -89,9 +89,8 @@ static cold bool start_once(void) {
 
 bool alloc_ready(void) { return likely(load_acquire(&startup) == READY) || start_once(); }
 
-void alloc_late_init(void) {
-  if (alloc_ready()) store_release(&late, 1);
-}
+/* A program that allocates nothing gets no heap. */
+void alloc_late_init(void) { store_release(&late, 1); }
 
 void alloc_tick(void) {
   static _Thread_local unsigned calls tls_initial_exec;

@@ -119,8 +119,8 @@ static size_t discard_holes(struct hugepage *hp, size_t want) {
 
 static struct hugepage *first_warm(void) {
   for (uint32_t w = 0; w * 64 < arena.opened; w++)
-    if (frames.warm[w] != 0)
-      return &arena.hugepages[w * 64 + (unsigned)__builtin_ctzll(frames.warm[w])];
+    if (frames_index.warm[w] != 0)
+      return &arena.hugepages[w * 64 + (unsigned)__builtin_ctzll(frames_index.warm[w])];
   return NULL;
 }
 
@@ -138,9 +138,9 @@ static struct hugepage *first_with_holes(int levels, bool backed) {
   for (int level = 0; level < levels; level++)
     for (int kind = 0; kind < FRAMES_KINDS; kind++)
       for (unsigned w = 0; w < LENGTH_WORDS; w++)
-        for (uint64_t bits = frames.lengths[kind][level][w]; bits != 0; bits &= bits - 1) {
+        for (uint64_t bits = frames_index.lengths[kind][level][w]; bits != 0; bits &= bits - 1) {
           unsigned length = w * 64 + (unsigned)__builtin_ctzll(bits);
-          for (uint32_t n = frames.heads[kind][level][length]; n != 0;
+          for (uint32_t n = frames_index.heads[kind][level][length]; n != 0;
                n = arena.hugepages[n - 1].next)
             if (may_break(&arena.hugepages[n - 1], backed)) return &arena.hugepages[n - 1];
         }

@@ -39,6 +39,8 @@ struct frames frames = {
     .options = {.huge = FRAMES_HUGE_AUTO, .huge_threshold = 16 << 20, .decay_ms = 2500},
 };
 
+struct frames_index frames_index;
+
 void frames_configure(const struct frames_options *options) { frames.options = *options; }
 
 static unsigned level_of(const struct hugepage *hp) {
@@ -53,18 +55,18 @@ void frames_link(struct hugepage *hp) {
   uint32_t n = hugepage_number(hp).n;
   switch (hp->state) {
   case HUGEPAGE_EMPTY:
-    set_bit(frames.empty, n);
-    if (hp->nresident != 0) set_bit(frames.warm, n);
+    set_bit(frames_index.empty, n);
+    if (hp->nresident != 0) set_bit(frames_index.warm, n);
     frames.nempty++;
     return;
   case HUGEPAGE_PARTIAL: {
     unsigned level = level_of(hp);
-    uint32_t *head = &frames.heads[hp->kind][level][hp->longest];
+    uint32_t *head = &frames_index.heads[hp->kind][level][hp->longest];
     hp->prev = 0;
     hp->next = *head;
     if (*head != 0) arena.hugepages[*head - 1].prev = n + 1;
     *head = n + 1;
-    set_bit(frames.lengths[hp->kind][level], hp->longest);
+    set_bit(frames_index.lengths[hp->kind][level], hp->longest);
     return;
   }
   default:
@@ -76,19 +78,19 @@ void frames_unlink(struct hugepage *hp) {
   uint32_t n = hugepage_number(hp).n;
   switch (hp->state) {
   case HUGEPAGE_EMPTY:
-    clear_bit(frames.empty, n);
-    clear_bit(frames.warm, n);
+    clear_bit(frames_index.empty, n);
+    clear_bit(frames_index.warm, n);
     frames.nempty--;
     return;
   case HUGEPAGE_PARTIAL: {
     unsigned level = level_of(hp);
-    uint32_t *head = &frames.heads[hp->kind][level][hp->longest];
+    uint32_t *head = &frames_index.heads[hp->kind][level][hp->longest];
     if (hp->next != 0) arena.hugepages[hp->next - 1].prev = hp->prev;
     if (hp->prev != 0)
       arena.hugepages[hp->prev - 1].next = hp->next;
     else
       *head = hp->next;
-    if (*head == 0) clear_bit(frames.lengths[hp->kind][level], hp->longest);
+    if (*head == 0) clear_bit(frames_index.lengths[hp->kind][level], hp->longest);
     return;
   }
   default:
@@ -116,8 +118,8 @@ static unsigned next_length(const uint64_t *bits, unsigned from) {
 /* The fullest hugepage of this kind with a free run of at least n frames. */
 static struct hugepage *find_partial(enum frames_kind kind, unsigned n) {
   for (int level = LEVELS - 1; level >= 0; level--) {
-    unsigned length = next_length(frames.lengths[kind][level], n);
-    if (length < LENGTHS) return &arena.hugepages[frames.heads[kind][level][length] - 1];
+    unsigned length = next_length(frames_index.lengths[kind][level], n);
+    if (length < LENGTHS) return &arena.hugepages[frames_index.heads[kind][level][length] - 1];
   }
   return NULL;
 }
@@ -207,10 +209,10 @@ static int find_empty(uint32_t count, uint32_t align, hpn_t *out) {
   uint32_t at, tail;
   bool found =
       frames.nempty >= count &&
-      ((count == 1 && align == 1 && find_bits(frames.warm, arena.opened, 1, 1, &at, &tail)) ||
-       find_bits(frames.empty, arena.opened, count, align, &at, &tail));
+      ((count == 1 && align == 1 && find_bits(frames_index.warm, arena.opened, 1, 1, &at, &tail)) ||
+       find_bits(frames_index.empty, arena.opened, count, align, &at, &tail));
   if (!found) {
-    (void)find_bits(frames.empty, arena.opened, UINT32_MAX, align, &at, &tail);
+    (void)find_bits(frames_index.empty, arena.opened, UINT32_MAX, align, &at, &tail);
     int err = open_more((uint32_t)(tail + (uint64_t)count - arena.opened));
     if (err != 0) return err;
     at = tail;
@@ -361,7 +363,8 @@ void frames_stats(struct frames_stats *out) {
   lock_acquire(&frames.lock);
   *out = frames.stats;
   /* The sets of empty and of warm hugepages have room for the largest arena. */
-  out->metadata = sizeof frames - sizeof frames.empty - sizeof frames.warm + 2 * arena.opened / 8;
+  out->metadata =
+      sizeof frames - sizeof frames_index.empty - sizeof frames_index.warm + 2 * arena.opened / 8;
   lock_release(&frames.lock);
 }
 
@@ -372,7 +375,7 @@ void frames_reset(void) { lock_reset(&frames.lock); }
 
 static bool list_holds(const struct hugepage *hp) {
   uint32_t n = hugepage_number(hp).n + 1;
-  for (uint32_t at = frames.heads[hp->kind][level_of(hp)][hp->longest]; at != 0;
+  for (uint32_t at = frames_index.heads[hp->kind][level_of(hp)][hp->longest]; at != 0;
        at = arena.hugepages[at - 1].next)
     if (at == n) return true;
   return false;
@@ -381,8 +384,8 @@ static bool list_holds(const struct hugepage *hp) {
 static bool hugepage_in_its_place(const struct hugepage *hp) {
   uint32_t n = hugepage_number(hp).n;
   bool empty = hp->state == HUGEPAGE_EMPTY;
-  if (test_bit(frames.empty, n) != empty) return false;
-  if (test_bit(frames.warm, n) != (empty && hp->nresident != 0)) return false;
+  if (test_bit(frames_index.empty, n) != empty) return false;
+  if (test_bit(frames_index.warm, n) != (empty && hp->nresident != 0)) return false;
   return hp->state != HUGEPAGE_PARTIAL || list_holds(hp);
 }
 
@@ -408,6 +411,7 @@ bool frames_consistent(void) {
 void frames_fini(void) {
   struct frames_options options = frames.options;
   memset(&frames, 0, sizeof frames);
+  memset(&frames_index, 0, sizeof frames_index);
   frames.lock = (struct lock)LOCK_INIT(RANK_FRAMES);
   frames.options = options;
 }

@@ -17,10 +17,6 @@ enum {
 struct frames {
   struct lock lock;
   struct frames_options options;
-  uint32_t heads[FRAMES_KINDS][LEVELS][LENGTHS]; /* hugepage number + 1; 0 is an empty list */
-  uint64_t lengths[FRAMES_KINDS][LEVELS][LENGTH_WORDS]; /* bit n: heads[..][n] is not empty */
-  uint64_t empty[MAX_HUGEPAGES / 64];                   /* hugepages in state EMPTY */
-  uint64_t warm[MAX_HUGEPAGES / 64]; /* those of them with resident frames; a subset of empty */
   uint32_t nempty;
   struct frames_stats stats;
   /* Demand: the most frames used in each of the last slots of decay_ms / 8. */
@@ -33,7 +29,17 @@ struct frames {
   uint32_t nmoved;        /* hugepages with HUGEPAGE_MOVED */
 };
 
+/* Where hugepages are found by state. Zeros at first, and apart from the rest: over a megabyte of
+ * address space, of which a heap touches what it needs. */
+struct frames_index {
+  uint32_t heads[FRAMES_KINDS][LEVELS][LENGTHS]; /* hugepage number + 1; 0 is an empty list */
+  uint64_t lengths[FRAMES_KINDS][LEVELS][LENGTH_WORDS]; /* bit n: heads[..][n] is not empty */
+  uint64_t empty[MAX_HUGEPAGES / 64];                   /* hugepages in state EMPTY */
+  uint64_t warm[MAX_HUGEPAGES / 64]; /* those of them with resident frames; a subset of empty */
+};
+
 extern struct frames frames;
+extern struct frames_index frames_index;
 
 /* All of these need the frames lock. */
 void frames_link(struct hugepage *hp);   /* by its state: into its list or the set of empty ones */

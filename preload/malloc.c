@@ -7,6 +7,8 @@
 
 #include "alloc/init.h"
 #include "alloc/malloc.h"
+#include "alloc/options.h"
+#include "alloc/stats.h"
 #include "arch/sys.h"
 #include "preload/preload.h"
 
@@ -74,4 +76,8 @@ public_symbol size_t malloc_usable_size(void *p) { return alloc_usable_size(p); 
 static __attribute__((constructor)) void library_loaded(void) {
   foreign = &preload_foreign;
   alloc_late_init();
+}
+
+static __attribute__((destructor)) void library_unloaded(void) {
+  if (options.stats) stats_print_at_exit();
 }
