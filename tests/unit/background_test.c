@@ -1,0 +1,355 @@
+/* The background thread: its turns on a fake clock, its loop and its life on the real kernel. */
+#include "alloc/background.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "alloc/options.h"
+#include "arch/sys.h"
+#include "slab/bin.h"
+#include "tests/unit/check.h"
+#include "tests/unit/fake.h"
+
+/* ---- turns ---- */
+
+static uint64_t cpu_us, collapse_costs_us;
+static struct sys_ops timed;
+
+static uint64_t fake_cpu_us(void) { return cpu_us; }
+
+static void collapse_seen(enum fake_call call, unused char *p, unused char *to, unused size_t n) {
+  if (call == FAKE_COLLAPSE) cpu_us += collapse_costs_us;
+}
+
+static void begin(void) {
+  options_parse(NULL, NULL);
+  options.decay_ms = 1000;
+  heap_begin(64 * HUGEPAGE_SIZE, true);
+  timed = *sys;
+  timed.thread_cpu_us = fake_cpu_us;
+  sys = &timed;
+}
+
+/* Turns until there is nothing left to gain; how many it took. */
+static unsigned turn_until_quiet(void) {
+  int64_t next = 1;
+  unsigned n = 0;
+  for (; next != LOOP_FOREVER_MS && n < 1000; n++) {
+    next = background_turn(fake.now);
+    if (next != LOOP_FOREVER_MS) fake.now += (uint64_t)next;
+  }
+  return n;
+}
+
+static void decays_and_falls_quiet(void) {
+  struct frames_run run[8];
+  struct frames_stats stats;
+  begin();
+  for (int i = 0; i < 8; i++) CU_ASSERT_EQUAL(frames_alloc(512, 512, FRAMES_FOLIO, &run[i]), 0);
+  (void)turn_until_quiet();
+  for (int i = 0; i < 8; i++) frames_free(run[i].pfn, 512);
+  uint64_t freed_at = fake.now;
+  CU_ASSERT_NOT_EQUAL(background_turn(fake.now), LOOP_FOREVER_MS);
+  frames_stats(&stats);
+  CU_ASSERT_EQUAL(stats.free_resident, 8 * 512); /* still within demand */
+  CU_ASSERT(turn_until_quiet() < 100);
+  frames_stats(&stats);
+  CU_ASSERT_EQUAL(stats.free_resident, 0);
+  CU_ASSERT(fake.now - freed_at >= 1000);
+  unsigned calls = fake.total;
+  fake.now += 100000;
+  (void)turn_until_quiet();
+  CU_ASSERT_EQUAL(fake.total, calls);
+  heap_end();
+}
+
+static void empties_idle_bins(void) {
+  enum { N = 64 };
+  void *objects[N];
+  unsigned c = class_of(1024);
+  struct bin_stats stats;
+  begin();
+  heap_end();
+  heap_begin(64 * HUGEPAGE_SIZE, false); /* slabs are written to */
+  timed = *sys;
+  timed.thread_cpu_us = fake_cpu_us;
+  sys = &timed;
+  for (unsigned n = 0; n < N;) n += bin_refill(c, objects + n, N - n);
+  bin_flush(c, objects, N);
+  bin_stats(c, &stats);
+  CU_ASSERT(stats.transfer > 0);
+  fake.now += 100000;
+  CU_ASSERT(turn_until_quiet() < 100);
+  bin_stats(c, &stats);
+  CU_ASSERT_EQUAL(stats.transfer, 0);
+  CU_ASSERT_EQUAL(stats.nslabs, 0);
+  heap_end();
+}
+
+static void collapses_within_its_share(void) {
+  struct frames_run run;
+  begin();
+  for (int i = 0; i < 8; i++) CU_ASSERT_EQUAL(frames_alloc(512, 512, FRAMES_SLAB, &run), 0);
+  heap_configure(FRAMES_HUGE_AUTO, 0, 1000);
+  fake.seen = collapse_seen;
+  collapse_costs_us = 30000;
+  fake.now += 100000;
+  (void)background_turn(fake.now); /* at most 20 ms of credit: one, and 10 ms owed */
+  CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 1);
+  fake.now += 900;
+  int64_t next = background_turn(fake.now);
+  CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 1);
+  CU_ASSERT(next > 0 && next <= 125);
+  uint64_t from = fake.now;
+  for (int i = 0; i < 10000 && fake.calls[FAKE_COLLAPSE] < 8; i++) {
+    next = background_turn(fake.now);
+    CU_ASSERT(next > 0);
+    fake.now += next > 0 ? (uint64_t)next : 1;
+  }
+  CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 8);
+  /* Six times 30 ms at one in a hundred. */
+  CU_ASSERT((fake.now - from) >= 6 * 3000);
+  heap_end();
+}
+
+/* ---- the loop ---- */
+
+static struct loop loop;
+static enum loop_kind best, got;
+static unsigned first, second, third;
+static uint32_t opened;
+
+static void *sleeper(unused void *arg) {
+  loop_open(&loop, best);
+  got = loop.kind;
+  loop_wake(&loop);
+  first = loop_wait(&loop, LOOP_FOREVER_MS, true); /* woken before it slept */
+  second = loop_wait(&loop, 1, false);
+  __atomic_store_n(&opened, 1, __ATOMIC_RELEASE);
+  while (((third = loop_wait(&loop, LOOP_FOREVER_MS, true)) & LOOP_WOKEN) == 0) continue;
+  loop_close(&loop);
+  return NULL;
+}
+
+static unsigned count_descriptors(void) {
+  unsigned n = 0;
+  for (int fd = 0; fd < 1024; fd++) n += fcntl(fd, F_GETFD) >= 0;
+  return n;
+}
+
+static bool run_loop(enum loop_kind kind) {
+  pthread_t thread;
+  unsigned before = count_descriptors();
+  loop_forget(&loop);
+  best = kind;
+  opened = 0;
+  if (pthread_create(&thread, NULL, sleeper, NULL) != 0) return false;
+  while (!__atomic_load_n(&opened, __ATOMIC_ACQUIRE)) sched_yield();
+  CU_ASSERT_EQUAL(count_descriptors(), before); /* neither gained nor lost any */
+  loop_wake(&loop);
+  pthread_join(thread, NULL);
+  CU_ASSERT_EQUAL(count_descriptors(), before);
+  CU_ASSERT(first & LOOP_WOKEN);
+  CU_ASSERT_EQUAL(second & LOOP_WOKEN, 0);
+  CU_ASSERT(third & LOOP_WOKEN);
+  return true;
+}
+
+static void futex_loop_wakes(void) {
+  CU_ASSERT(run_loop(LOOP_FUTEX));
+  CU_ASSERT_EQUAL(got, LOOP_FUTEX);
+}
+
+static void poll_loop_wakes(void) {
+  CU_ASSERT(run_loop(LOOP_POLL));
+  CU_ASSERT(got <= LOOP_POLL);
+  if (got < LOOP_POLL) unit_skip("no pressure file may be opened here");
+}
+
+static void ring_loop_wakes(void) {
+  CU_ASSERT(run_loop(LOOP_RING));
+  if (got < LOOP_RING) unit_skip("no io_uring, or no pressure file may be opened here");
+}
+
+static void *last_words(unused void *arg) {
+  struct loop own = {0};
+  loop_open(&own, LOOP_RING);
+  sys_write_all(2, "words", 5);
+  loop_close(&own);
+  return NULL;
+}
+
+static void last_words_reach_stderr(void) {
+  pthread_t thread;
+  int ends[2], kept = dup(2);
+  char text[8] = {0};
+  CU_ASSERT_EQUAL(pipe(ends), 0);
+  dup2(ends[1], 2);
+  CU_ASSERT_EQUAL(pthread_create(&thread, NULL, last_words, NULL), 0);
+  pthread_join(thread, NULL);
+  dup2(kept, 2);
+  close(kept);
+  close(ends[1]);
+  ssize_t n = read(ends[0], text, sizeof text);
+  close(ends[0]);
+  if (n == 0) return unit_skip("pidfd_getfd is refused here");
+  CU_ASSERT_EQUAL(n, 5);
+  CU_ASSERT_STRING_EQUAL(text, "words");
+}
+
+static void *batches(void *arg) {
+  enum { N = 16 };
+  struct iovec ranges[N];
+  int *failures = arg, results[N];
+  size_t page = sys_page_size();
+  sys_allow_batches(true);
+  char *p = mmap(NULL, 2 * N * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  memset(p, 1, 2 * N * page);
+  for (unsigned i = 0; i < N; i++) ranges[i] = (struct iovec){p + 2 * i * page, page};
+  munmap(p + 2 * 5 * page, page);
+  sys_discard_batch(ranges, N, results);
+  for (unsigned i = 0; i < N; i++) {
+    *failures += results[i] != (i == 5 ? -ENOMEM : 0);
+    if (i != 5) *failures += p[2 * i * page] != 0;
+    *failures += p[(2 * i + 1) * page] != 1;
+  }
+  munmap(p, 2 * N * page);
+  return NULL;
+}
+
+static void batches_discard_all_but_the_refused(void) {
+  pthread_t thread;
+  int failures = 0;
+  CU_ASSERT_EQUAL(pthread_create(&thread, NULL, batches, &failures), 0);
+  pthread_join(thread, NULL);
+  CU_ASSERT_EQUAL(failures, 0);
+}
+
+/* ---- its life ---- */
+
+static bool read_status(int tid, char *out, size_t size) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/task/%d/status", tid);
+  FILE *f = fopen(path, "r");
+  if (f == NULL) return false;
+  out[fread(out, 1, size - 1, f)] = 0;
+  fclose(f);
+  return true;
+}
+
+/* The thread's id, 0 if there is none; its status in *out. */
+static int find_thread(char *out, size_t size) {
+  for (int tid = getpid() + 1; tid < getpid() + 10000; tid++)
+    if (read_status(tid, out, size) && strncmp(out, "Name:\tquire\n", 12) == 0) return tid;
+  return 0;
+}
+
+/* Turns happen on the real kernel, on a heap that stays empty. */
+static void begin_life(void) {
+  options_parse(NULL, NULL);
+  options.background_threshold = 1000;
+}
+
+static bool start_thread(void) {
+  background_consider(1000);
+  return background_running();
+}
+
+static void starts_once_and_stops(void) {
+  char status[4096];
+  unsigned long long blocked = 0;
+  begin_life();
+  background_consider(999);
+  CU_ASSERT_FALSE(background_running());
+  options.background = CHOICE_BACKGROUND_OFF;
+  background_consider(1000);
+  CU_ASSERT_FALSE(background_running());
+  options.background = CHOICE_BACKGROUND_AUTO;
+  errno = 77;
+  CU_ASSERT(start_thread());
+  CU_ASSERT_EQUAL(errno, 77);
+  struct background_stats stats = {0};
+  while (!stats.asleep) { /* an empty heap leaves nothing to do */
+    sched_yield();
+    background_stats(&stats);
+  }
+  int tid = find_thread(status, sizeof status);
+  CU_ASSERT(tid != 0);
+  const char *at = tid == 0 ? NULL : strstr(status, "SigBlk:");
+  if (at != NULL) sscanf(at, "SigBlk: %llx", &blocked);
+  /* All but libc's own two, 32 and 33, and the two that can't be. */
+  CU_ASSERT_EQUAL(blocked | 1ull << 31 | 1ull << 32 | 1ull << 8 | 1ull << 18, ~0ull);
+  background_consider(1000);
+  background_stop();
+  CU_ASSERT_FALSE(background_running());
+  CU_ASSERT_EQUAL(find_thread(status, sizeof status), 0);
+}
+
+static void starts_again(void) {
+  begin_life();
+  for (int i = 0; i < 50; i++) {
+    CU_ASSERT(start_thread());
+    background_notify();
+    background_stop();
+    CU_ASSERT_FALSE(background_running());
+  }
+}
+
+static void forked_child_has_its_own(void) {
+  int status = -1;
+  begin_life();
+  CU_ASSERT(start_thread());
+  background_before_fork();
+  pid_t pid = fork();
+  if (pid == 0) {
+    background_after_fork_child();
+    if (background_running()) _exit(1);
+    if (!start_thread()) _exit(2);
+    background_stop();
+    _exit(0);
+  }
+  background_after_fork_parent();
+  waitpid(pid, &status, 0);
+  CU_ASSERT_EQUAL(status, 0);
+  CU_ASSERT(background_running());
+  background_stop();
+}
+
+static void vfork_child_starts_none(void) {
+  begin_life();
+  volatile bool started = true;
+  pid_t pid = vfork();
+  if (pid == 0) {
+    started = start_thread();
+    _exit(0);
+  }
+  waitpid(pid, NULL, 0);
+  CU_ASSERT_FALSE(started);
+  CU_ASSERT_FALSE(background_running());
+}
+
+static const struct unit_test tests[] = {
+    {"background: freed frames decay, then nothing is done", decays_and_falls_quiet},
+    {"background: idle bins are emptied", empties_idle_bins},
+    {"background: collapsing takes a hundredth of a core", collapses_within_its_share},
+    {"loop: a futex wakes it", futex_loop_wakes},
+    {"loop: poll and a futex wake it", poll_loop_wakes},
+    {"loop: a ring wakes it", ring_loop_wakes},
+    {"loop: last words reach the process's stderr", last_words_reach_stderr},
+    {"sys: a batch discards all but the refused", batches_discard_all_but_the_refused},
+    {"background: starts once, blocks signals, stops", starts_once_and_stops},
+    {"background: starts again", starts_again},
+    {"background: a forked child starts its own", forked_child_has_its_own},
+    {"background: a vfork child starts none", vfork_child_starts_none},
+    {0},
+};
+
+int main(void) { return unit_main("background", tests); }
