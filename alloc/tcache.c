@@ -39,7 +39,7 @@ enum {
   LIMIT_FIRST = 8,         /* objects, at a class's first miss */
   LIMIT_FIRST_BYTES = 4 << 10,
   SCAVENGE_MISSES = 512,
-  RECENT = 8,
+  RECENT = 4,
 };
 
 enum thread_state { THREAD_NEW, THREAD_LIVE, THREAD_DEAD };
