@@ -114,7 +114,8 @@ int quire_stats_print(FILE *stream, enum quire_format format);
 /* ---- giving memory back ---- */
 
 /* Empties this thread's cache, idle threads' caches and the transfer areas, and gives free frames
- * back to the system but for `keep` bytes. Returns the bytes given back. */
+ * back to the system but for `keep` bytes (or up to 2 MiB less, as empty hugepages go back whole).
+ * Returns the bytes given back. */
 size_t quire_purge(size_t keep);
 
 /* ---- what a pointer is ---- */
@@ -170,7 +171,10 @@ int quire_walk(int (*visit)(const struct quire_walk_item *item, void *arg), void
  * reserved), 4-7 flags (isolated, pinned, host, guest), 8-15 size class, 16-63 address of the
  * owner's descriptor. Protocol: load the word, check the type, read the descriptor, load the word
  * again, compare; on any difference what was read means nothing. Descriptors are type-stable:
- * memory that held a slab's only ever holds slabs'. */
+ * memory that held a slab's only ever holds slabs'. A folio that grows or shrinks in place may for
+ * a moment not name a frame that names it: look again. A slab's bitmap has a bit per slot, set
+ * while it is free, in (nslots + 63) / 64 words of 64 bits; while its owner is at work it may
+ * disagree with nfree. */
 struct quire_peek {
   uint64_t magic;
   uint32_t version;
