@@ -55,7 +55,7 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*_tes
 UNIT_SUPPORT := $(patsubst %.c,$(B)/%.o,$(filter-out %_test.c,$(wildcard tests/unit/*.c)))
 ABUSES := $(patsubst tests/abuse/%.c,$(B)/tests/abuse/%,$(wildcard tests/abuse/*.c))
 
-.PHONY: all deps demo check check-long bench install clean help tests format objects
+.PHONY: all deps demo check check-long bench bench-programs install clean help tests format objects
 all: $(B)/libquire.so $(B)/libquire.a $(B)/quire.3
 
 $(B)/%.o: %.c Makefile
@@ -103,6 +103,24 @@ $(B)/bench/gbench.o: bench/gbench.cc Makefile
 	@mkdir -p $(@D)
 	$(CXX) -std=c++17 -O2 -g -I. -MMD -MP -Wall -Wextra -c $< -o $@
 
+# The benchmarks are not linked with quire: they get it, like its peers, by LD_PRELOAD.
+BENCH := $(addprefix $(B)/bench/,micro heap measure tiny)
+MICRO := $(patsubst %,$(B)/bench/%.o,micro sizes pairs live batches threads large gbench)
+
+$(B)/bench/micro: $(MICRO)
+	$(CXX) $^ -lbenchmark -lpthread -lm -o $@
+
+$(B)/bench/heap: $(B)/bench/heap.o $(B)/bench/sizes.o
+	$(CC) $^ -lpthread -lm -o $@
+
+$(B)/bench/measure: $(B)/bench/measure.o
+	$(CC) -static $^ -o $@
+
+$(B)/bench/tiny: $(B)/bench/tiny.o
+	$(CC) $^ -o $@
+
+bench-programs: $(BENCH)
+
 # What people type.
 deps:
 	@tools/deps.sh
@@ -123,7 +141,7 @@ check-long: deps-build deps-check
 	@QUIRE_LONG=1 tests/check.sh
 
 bench: deps-build deps-bench
-	@$(MAKE) --no-print-directory -s all
+	@$(MAKE) --no-print-directory -s all bench-programs
 	@bench/bench.sh
 
 install: all

@@ -21,10 +21,10 @@
 #include "slab/bin.h"
 
 enum {
-  FREED_FILL = 0xdf,        /* what check:on leaves in freed objects */
-  MOVE_MIN = 1 << 20,       /* folios from here on move page tables instead of bytes */
-  FRESH_ZERO_MIN = 8 << 20, /* calloc from here on discards rather than clears */
-  SHRINK_KEEP = 2,          /* realloc stays while at least 1/2 of the object is in use */
+  FREED_FILL = 0xdf,         /* what check:on leaves in freed objects */
+  MOVE_MIN = 1 << 20,        /* folios from here on move page tables instead of bytes */
+  FRESH_ZERO_MIN = 64 << 20, /* calloc from here on discards rather than clears what was used */
+  SHRINK_KEEP = 2,           /* realloc stays while at least 1/2 of the object is in use */
 };
 
 const struct foreign_ops *foreign;
@@ -57,11 +57,11 @@ static void *large_alloc(size_t size, size_t align, bool *zero) {
   size_t nframes;
   if (size > PTRDIFF_MAX || !alloc_ready()) return out_of_memory();
   unsigned c = folio_class(size, &nframes);
-  /* A class's folio may come back from a cache for any request: over-aligned ones are not of a
+  /* A class's folio may come back from a cache for any request: those aligned further are not of a
    * class. */
-  if (align > FRAME_SIZE) c = CLASS_LARGE;
-  struct folio *folio =
-      folio_alloc(nframes, size_max(1, align >> FRAME_SHIFT), c, options.check, zero);
+  if (c != CLASS_LARGE && align > class_alignment(c)) c = CLASS_LARGE;
+  if (c != CLASS_LARGE) align = class_alignment(c);
+  struct folio *folio = folio_alloc(nframes, frames_of(align), c, options.check, zero);
   alloc_tick();
   return folio != NULL ? folio_addr(folio) : out_of_memory();
 }
@@ -163,11 +163,10 @@ void *alloc_calloc(size_t count, size_t size) {
 void *alloc_aligned(size_t align, size_t size) {
   bool zero;
   if (align <= 16 && size >= align) return fast_malloc(size);
-  if (align <= FRAME_SIZE && size <= SLAB_MAX) {
-    /* Classes up to 64 KiB end in a multiple of every such alignment. */
-    return fast_malloc_class(class_of_aligned(size, size_max(align, 16)));
+  if (likely(align <= SLAB_MAX && size <= CACHED_MAX)) {
+    unsigned c = class_of_aligned(size, size_max(align, 16));
+    if (likely(class_is_slab(c) || !options.check)) return fast_malloc_class(c);
   }
-  if (align <= FRAME_SIZE) return fast_malloc(size);
   return large_alloc(size, align, &zero);
 }
 

@@ -147,11 +147,9 @@ int arena_open(uint32_t count) {
 }
 
 void memmap_set(pfn_t pfn, size_t nframes, memdesc_t to) {
-  for (size_t i = 0; i < nframes; i++) {
-    memdesc_t *d = &arena.memmap[pfn.n + i];
-    debug_assert(memdesc_type(*d) == MEMDESC_NONE || memdesc_type(*d) == MEMDESC_FREE);
-    store_release(&d->word, to.word);
-  }
+  for (size_t i = 0; DEBUG_CHECKS && i < nframes; i++)
+    assert_always((arena.memmap[pfn.n + i].word & MEMDESC_TYPE_MASK) <= MEMDESC_FREE);
+  store_release_words(&arena.memmap[pfn.n].word, nframes, to.word);
 }
 
 void memmap_reclass(pfn_t pfn, size_t nframes, unsigned size_class) {
@@ -163,10 +161,14 @@ void memmap_reclass(pfn_t pfn, size_t nframes, unsigned size_class) {
 }
 
 void memmap_clear(pfn_t pfn, size_t nframes, enum memdesc_type from) {
-  for (size_t i = 0; i < nframes; i++) {
-    memdesc_t *d = &arena.memmap[pfn.n + i];
-    assert_always(memdesc_type(*d) == from);
-    hpn_t hpn = pfn_hugepage(pfn_add(pfn, i));
-    store_release(&d->word, memdesc_make(MEMDESC_FREE, 0, &arena.hugepages[hpn.n]).word);
+  while (nframes > 0) {
+    hpn_t hpn = pfn_hugepage(pfn);
+    size_t here = size_min(nframes, HUGEPAGE_FRAMES - pfn_index(pfn));
+    uint64_t *words = &arena.memmap[pfn.n].word, others = 0;
+    for (size_t i = 0; i < here; i++) others |= (words[i] & MEMDESC_TYPE_MASK) ^ from;
+    assert_always(others == 0);
+    store_release_words(words, here, memdesc_make(MEMDESC_FREE, 0, &arena.hugepages[hpn.n]).word);
+    pfn = pfn_add(pfn, here);
+    nframes -= here;
   }
 }

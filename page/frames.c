@@ -248,16 +248,25 @@ static bool take(pfn_t pfn, size_t n, enum frames_kind kind) {
   return zero;
 }
 
-static int place(size_t nframes, size_t align, enum frames_kind kind, pfn_t *out) {
-  if (nframes + align - 1 <= HUGEPAGE_FRAMES) {
-    struct hugepage *hp = find_partial(kind, (unsigned)(nframes + align - 1));
-    if (hp != NULL) {
-      int index = hugepage_find(hp, (unsigned)nframes, (unsigned)align);
-      assert_always(index >= 0);
-      *out = pfn_add(hugepage_pfn(hugepage_number(hp)), (size_t)index);
-      return 0;
-    }
+/* An aligned run in a hugepage of this kind that is in use. Tries one whose longest run is just
+ * long enough, which serves where runs of like sizes and alignments are packed; else one where any
+ * start will do. */
+static bool place_in_partial(unsigned n, unsigned align, enum frames_kind kind, pfn_t *out) {
+  for (unsigned want = n; want <= n + align - 1 && want <= HUGEPAGE_FRAMES;
+       want += size_max(1, align - 1)) {
+    struct hugepage *hp = find_partial(kind, want);
+    int index = hp != NULL ? hugepage_find(hp, n, align) : -1;
+    if (index < 0) continue;
+    *out = pfn_add(hugepage_pfn(hugepage_number(hp)), (size_t)index);
+    return true;
   }
+  return false;
+}
+
+static int place(size_t nframes, size_t align, enum frames_kind kind, pfn_t *out) {
+  if (nframes <= HUGEPAGE_FRAMES && align <= HUGEPAGE_FRAMES &&
+      place_in_partial((unsigned)nframes, (unsigned)align, kind, out))
+    return 0;
   size_t count = (nframes + HUGEPAGE_FRAMES - 1) / HUGEPAGE_FRAMES;
   size_t align_huge = size_max(1, align / HUGEPAGE_FRAMES);
   if (count > arena.nhugepages || align_huge > arena.nhugepages) return -ENOMEM;

@@ -80,8 +80,16 @@ static unsigned fullness_of(const struct slab *slab) {
   return (unsigned)(slab->nslots - slab->nfree) * FULLNESS_LISTS / (slab->nslots + 1u);
 }
 
+/* The fewest slots taken that still make this fullness. */
+static unsigned least_taken(const struct slab *slab, unsigned fullness) {
+  return (fullness * (slab->nslots + 1u) + FULLNESS_LISTS - 1) / FULLNESS_LISTS;
+}
+
 static void list_add(struct bin *bin, struct slab *slab) {
-  struct slab **head = &bin->partial[slab->fullness = (uint8_t)fullness_of(slab)];
+  unsigned f = fullness_of(slab);
+  struct slab **head = &bin->partial[f];
+  slab->fullness = (uint8_t)f;
+  slab->nfree_max = (uint16_t)(slab->nslots - least_taken(slab, f));
   slab->prev = NULL;
   slab->next = *head;
   if (*head != NULL) (*head)->prev = slab;
@@ -140,7 +148,7 @@ static struct slab *put_back(struct bin *bin, struct slab *slab, const void *p) 
     slab->state = SLAB_PARTIAL;
     bin->nfull--;
     list_add(bin, slab);
-  } else if (slab->fullness != fullness_of(slab)) {
+  } else if (slab->nfree > slab->nfree_max) {
     list_remove(bin, slab);
     list_add(bin, slab);
   }
@@ -190,7 +198,8 @@ static unsigned allocate_objects(unsigned size_class, void **out, unsigned n) {
   if (!class_is_slab(size_class)) {
     bool zero;
     struct folio *folio =
-        folio_alloc(size_classes[size_class].nframes, 1, size_class, false, &zero);
+        folio_alloc(size_classes[size_class].nframes, frames_of(class_alignment(size_class)),
+                    size_class, false, &zero);
     if (folio == NULL) return 0;
     out[0] = folio_addr(folio);
     return 1;

@@ -7,8 +7,8 @@
  *   up to class 112  1 MiB: folios of the class's size, so that thread caches can hold them
  *   CLASS_LARGE      folios of any other size
  *
- * Alignment: every class from 16 bytes up is a multiple of 16, and a slab begins on a frame, so a
- * slot is aligned to the largest power of two that divides its class, up to 4 KiB. */
+ * Alignment: every class from 16 bytes up is a multiple of 16, and slabs and folios begin at addresses
+ * aligned to the largest power of two that divides their class, so every object is aligned to it. */
 #ifndef QUIRE_SLAB_SIZE_CLASS_H
 #define QUIRE_SLAB_SIZE_CLASS_H
 
@@ -47,12 +47,23 @@ static always_inline unsigned class_of(size_t size) {
   return class_of_large(size);
 }
 
-static inline size_t class_size(unsigned size_class) { return size_classes[size_class].size; }
 static inline bool class_is_slab(unsigned size_class) { return size_class < SLAB_CLASSES; }
 
-/* The smallest class that holds `size` bytes in slots aligned to `align` (a power of two, 16 to
- * 4096). */
-unsigned class_of_aligned(size_t size, size_t align);
+static inline size_t class_size(unsigned size_class) { return size_classes[size_class].size; }
+
+/* What every object of a class is aligned to: the largest power of two that divides its size. */
+static inline size_t class_alignment(unsigned size_class) {
+  size_t size = class_size(size_class);
+  return size & -size;
+}
+
+/* The smallest class that holds `size` bytes at addresses aligned to `align` (a power of two, 16 bytes
+ * to 64 KiB; size at most CACHED_MAX). */
+static always_inline unsigned class_of_aligned(size_t size, size_t align) {
+  unsigned c = class_of(align_up(size_max(size, align), align));
+  while (class_alignment(c) < align) c++; /* ends at the next power of two at the latest */
+  return c;
+}
 
 /* offset < 256 KiB: exact, see the unit test. */
 static always_inline unsigned class_slot(const struct size_class *c, size_t offset) {

@@ -7,12 +7,6 @@ struct desc_cache slab_cache_small =
 struct desc_cache slab_cache_large =
     DESC_CACHE_INIT(sizeof(struct slab) + SLAB_WORDS_LARGE * sizeof(uint64_t), "slab-1024");
 
-unsigned class_of_aligned(size_t size, size_t align) {
-  unsigned c = class_of(align_up(size_max(size, align), align));
-  while (class_size(c) % align != 0) c++; /* ends at the next power of two at the latest */
-  return c;
-}
-
 static void free_all_slots(struct slab *slab) {
   unsigned left = slab->nslots;
   for (unsigned w = 0; w < slab_words(slab); w++) {
@@ -27,7 +21,7 @@ struct slab *slab_new(unsigned size_class) {
   bool small = c->nslots <= SLAB_WORDS_SMALL * 64;
   struct slab *slab = desc_alloc(small ? &slab_cache_small : &slab_cache_large);
   if (slab == NULL) return NULL;
-  if (frames_alloc(c->nframes, 1, FRAMES_SLAB, &run) != 0) {
+  if (frames_alloc(c->nframes, frames_of(class_alignment(size_class)), FRAMES_SLAB, &run) != 0) {
     desc_free(slab);
     return NULL;
   }

@@ -26,12 +26,14 @@ struct slab {
   uint16_t nslots;
   uint16_t nframes;
   uint8_t size_class;
-  uint8_t state;    /* enum slab_state */
-  uint8_t fullness; /* the list it is in */
-  uint8_t hint;     /* words of the bitmap before this one are zero */
-  uint16_t guests;  /* compaction: frames of others mapped onto its memory */
-  uint32_t pins;    /* compaction */
-  uint32_t reserved[3];
+  uint8_t state;      /* enum slab_state */
+  uint8_t fullness;   /* the list it is in */
+  uint8_t hint;       /* words of the bitmap before this one are zero */
+  uint16_t guests;    /* compaction: frames of others mapped onto its memory */
+  uint32_t pins;      /* compaction */
+  uint16_t nfree_max; /* more free slots than this belong in an emptier list */
+  uint16_t reserved16;
+  uint32_t reserved[2];
   uint64_t free[]; /* SLAB_WORDS_SMALL, or SLAB_WORDS_LARGE where a slab has over 512 slots */
 };
 
