@@ -119,15 +119,15 @@ void free_uncommon(void *p) {
     misuse_report("free of a pointer that is not quire's", p, 0);
 }
 
-/* Could a request (or, unless exact, a realloc) for `size` bytes have ended in this object? */
+/* Could a request (or, unless exact, a realloc) for `size` bytes have ended in this object? Folios
+ * are rounded up to their class or to whole system pages. */
 static bool size_fits(const void *p, size_t size, bool exact) {
   memdesc_t d = memmap_get(arena_pfn(p));
-  size_t nframes, usable = alloc_usable_size(p);
+  size_t usable = alloc_usable_size(p);
   if (!exact && stays_in_place(size, usable)) return true;
-  if (memdesc_type(d) != MEMDESC_FOLIO)
-    return size <= CACHED_MAX && class_of(size) == memdesc_class(d);
-  (void)folio_class(size, &nframes);
-  return size > SLAB_MAX && nframes == folio_of(d)->nframes;
+  if (memdesc_type(d) == MEMDESC_FOLIO)
+    return size <= usable && usable - size <= usable / 8 + sys_page_size();
+  return size <= CACHED_MAX && class_of(size) == memdesc_class(d);
 }
 
 void free_wrong_size(void *p, size_t size, bool exact) {
