@@ -147,6 +147,10 @@ static void wait_for_work(int64_t next, uint64_t now) {
   /* Muted, a sleep without end would be deaf for ever. */
   if (!watch && next == LOOP_FOREVER_MS) next = (int64_t)(work.mute_until - now);
   unsigned events = loop_wait(&background.loop, next, watch);
+  if (unlikely(seccomp_mode() != background.seccomp)) { /* before anything else is called */
+    loop_close(&background.loop);
+    sys_allow_batches(false);
+  }
   if (events & LOOP_WOKEN) work.quiet = 0;
   if ((events & LOOP_PRESSURE) && sys->now_ms() >= work.mute_until) purge(sys->now_ms());
 }
@@ -173,10 +177,6 @@ static void *run(unused void *arg) {
   while (!load_acquire(&background.stop)) {
     uint64_t now = sys->now_ms();
     wait_for_work(announce(background_turn(now)), now);
-    if (background.loop.kind != LOOP_FUTEX && seccomp_mode() != background.seccomp) {
-      loop_close(&background.loop);
-      sys_allow_batches(false);
-    }
   }
   end();
   return NULL;

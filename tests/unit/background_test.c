@@ -29,10 +29,12 @@ static void collapse_seen(enum fake_call call, unused char *p, unused char *to, 
   if (call == FAKE_COLLAPSE) cpu_us += collapse_costs_us;
 }
 
-static void begin(void) {
+static void begin(bool made_up) {
+  static uint64_t start_at;
   options_parse(NULL, NULL);
   options.decay_ms = 1000;
-  heap_begin(64 * HUGEPAGE_SIZE, true);
+  heap_begin(64 * HUGEPAGE_SIZE, made_up);
+  fake.now = start_at += (uint64_t)1 << 32; /* the thread's memory of times outlives a heap */
   timed = *sys;
   timed.thread_cpu_us = fake_cpu_us;
   sys = &timed;
@@ -52,7 +54,7 @@ static unsigned turn_until_quiet(void) {
 static void decays_and_falls_quiet(void) {
   struct frames_run run[8];
   struct frames_stats stats;
-  begin();
+  begin(true);
   for (int i = 0; i < 8; i++) CU_ASSERT_EQUAL(frames_alloc(512, 512, FRAMES_FOLIO, &run[i]), 0);
   (void)turn_until_quiet();
   for (int i = 0; i < 8; i++) frames_free(run[i].pfn, 512);
@@ -76,12 +78,7 @@ static void empties_idle_bins(void) {
   void *objects[N];
   unsigned c = class_of(1024);
   struct bin_stats stats;
-  begin();
-  heap_end();
-  heap_begin(64 * HUGEPAGE_SIZE, false); /* slabs are written to */
-  timed = *sys;
-  timed.thread_cpu_us = fake_cpu_us;
-  sys = &timed;
+  begin(false);
   for (unsigned n = 0; n < N;) n += bin_refill(c, objects + n, N - n);
   bin_flush(c, objects, N);
   bin_stats(c, &stats);
@@ -96,7 +93,7 @@ static void empties_idle_bins(void) {
 
 static void collapses_within_its_share(void) {
   struct frames_run run;
-  begin();
+  begin(true);
   for (int i = 0; i < 8; i++) CU_ASSERT_EQUAL(frames_alloc(512, 512, FRAMES_SLAB, &run), 0);
   heap_configure(FRAMES_HUGE_AUTO, 0, 1000);
   fake.seen = collapse_seen;
