@@ -372,8 +372,8 @@ void frames_stats(struct frames_stats *out) {
   lock_acquire(&frames.lock);
   *out = frames.stats;
   /* The sets of empty and of warm hugepages have room for the largest arena. */
-  out->metadata =
-      sizeof frames - sizeof frames_index.empty - sizeof frames_index.warm + 2 * arena.opened / 8;
+  out->metadata = sizeof frames + sizeof frames_index - sizeof frames_index.empty -
+                  sizeof frames_index.warm + 2 * arena.opened / 8;
   lock_release(&frames.lock);
 }
 
