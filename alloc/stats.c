@@ -11,7 +11,8 @@
 #include "alloc/stats.h"
 
 #include <errno.h>
-#include <string.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 
 #include "alloc/background.h"
 #include "alloc/options.h"
@@ -137,12 +138,32 @@ public_symbol int quire_stats_print(FILE *stream, enum quire_format format) {
   return fwrite(text, 1, length, stream) == length ? 0 : -1;
 }
 
+/* Standard error as it was at start-up: many programs (all of GNU coreutils) close theirs in an
+ * exit handler, before the library's destructor runs. */
+static int kept_fd = 2;
+static struct stat kept_file;
+
+void stats_prepare_at_exit(void) {
+  enum { HIGH = 200 }; /* out of the way of programs that count on low numbers */
+  int fd = fcntl(2, F_DUPFD_CLOEXEC, HIGH);
+  if (fd < 0 || fstat(fd, &kept_file) != 0) return;
+  kept_fd = fd;
+}
+
+/* A program that closes every descriptor may have a file of its own under the number by now. */
+static int kept_output(void) {
+  struct stat file;
+  if (kept_fd == 2 || fstat(kept_fd, &file) != 0) return 2;
+  bool same = file.st_dev == kept_file.st_dev && file.st_ino == kept_file.st_ino;
+  return same ? kept_fd : 2;
+}
+
 void stats_print_at_exit(void) {
   struct quire_stats stats;
   char text[TEXT_SIZE];
   if (quire_stats(&stats) != 0) return;
   size_t length = quire_stats_format(&stats, QUIRE_TEXT, text, sizeof text);
-  sys_write_all(2, text, size_min(length, sizeof text - 1));
+  sys_write_all(kept_output(), text, size_min(length, sizeof text - 1));
 }
 
 public_symbol size_t quire_purge(size_t keep) {

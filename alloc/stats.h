@@ -7,7 +7,9 @@
 /* Fills in `quire_peek`. Called once, when the arena is ready. */
 void peek_init(void);
 
-/* The text report on standard error: option stats:on. */
+/* Option stats:on: the text report on standard error. The first, called while the library is
+ * loaded, keeps a descriptor for the second, since programs may close theirs before. */
+void stats_prepare_at_exit(void);
 void stats_print_at_exit(void);
 
 /* One class of up to CACHED_CLASSES: objects unless a name or comment says otherwise. */

@@ -6,6 +6,8 @@
 #include <malloc.h>
 #include <stdio.h>
 
+#include "alloc/init.h"
+#include "alloc/options.h"
 #include "alloc/stats.h"
 #include "page/arena.h"
 #include "quire.h"
@@ -106,6 +108,11 @@ public_symbol int malloc_info(int flags, FILE *stream) {
   print_totals(stream, &st);
   fputs("</malloc>\n", stream);
   return 0;
+}
+
+/* While standard error is still what it was when the program began. */
+static __attribute__((constructor)) void keep_standard_error(void) {
+  if (alloc_ready() && options.stats) stats_prepare_at_exit();
 }
 
 public_symbol void malloc_stats(void) { (void)quire_stats_print(stderr, QUIRE_TEXT); }

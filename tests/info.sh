@@ -45,8 +45,12 @@ else
   echo "SKIP malloc_info_xml: python3 is not installed"
 fi
 
-# stats:on: a page at exit, and nothing else is different.
-QUIRE_CONF=stats:on LD_PRELOAD=$library /bin/echo hello >"$dir/out" 2>"$dir/err"
-[ "$(cat "$dir/out")" = hello ] && [ "$(grep -c ' live in a heap of ' "$dir/err")" = 1 ]
+# stats:on: one page at exit, malloc_stats' own aside, and nothing else is different. cat closes its
+# standard error before it ends.
+QUIRE_CONF=stats:on LD_PRELOAD=$library "$dir/family" >"$dir/out" 2>"$dir/err"
+[ "$(grep -c ' live in a heap of ' "$dir/err")" = 2 ]
 verdict stats_at_exit "no page, or more than one"
+echo hello | QUIRE_CONF=stats:on LD_PRELOAD=$library cat >"$dir/out" 2>"$dir/err"
+[ "$(cat "$dir/out")" = hello ] && [ "$(grep -c ' live in a heap of ' "$dir/err")" = 1 ]
+verdict stats_at_exit_closed "no page, or more than one"
 exit $status
