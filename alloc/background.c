@@ -135,8 +135,7 @@ static int64_t announce(int64_t next) {
   if (next != LOOP_FOREVER_MS) {
     store_relaxed(&background.asleep, 0);
   } else if (!announced()) {
-    store_relaxed(&background.asleep, 1);
-    fence_seq_cst();
+    (void)exchange_acq_rel(&background.asleep, 1);
     next = (int64_t)trim_interval();
   }
   return next;
