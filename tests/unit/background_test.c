@@ -234,6 +234,17 @@ static void last_words_reach_stderr(void) {
   CU_ASSERT_STRING_EQUAL(text, "words");
 }
 
+/* qemu's user mode shows its own name, answers some calls by itself, and has bugs in threads after
+ * fork. */
+static bool is_emulated(void) {
+  char name[32] = {0};
+  FILE *f = fopen("/proc/self/comm", "r");
+  if (f == NULL) return false;
+  size_t n = fread(name, 1, sizeof name - 1, f);
+  fclose(f);
+  return n > 5 && strncmp(name, "qemu-", 5) == 0;
+}
+
 static void *batches(void *arg) {
   enum { N = 16 };
   struct iovec ranges[N];
@@ -257,6 +268,7 @@ static void *batches(void *arg) {
 static void batches_discard_all_but_the_refused(void) {
   pthread_t thread;
   int failures = 0;
+  if (is_emulated()) return unit_skip("the emulator takes advice for memory that is not mapped");
   CU_ASSERT_EQUAL(pthread_create(&thread, NULL, batches, &failures), 0);
   pthread_join(thread, NULL);
   CU_ASSERT_EQUAL(failures, 0);
@@ -314,8 +326,9 @@ static void starts_once_and_stops(void) {
   CU_ASSERT(tid != 0);
   const char *at = tid == 0 ? NULL : strstr(status, "SigBlk:");
   if (at != NULL) sscanf(at, "SigBlk: %llx", &blocked);
-  /* All but libc's own two, 32 and 33, and the two that can't be. */
-  CU_ASSERT_EQUAL(blocked | 1ull << 31 | 1ull << 32 | 1ull << 8 | 1ull << 18, ~0ull);
+  /* All but libc's own two, 32 and 33, and the two that can't be; an emulator has its own mask. */
+  if (!is_emulated())
+    CU_ASSERT_EQUAL(blocked | 1ull << 31 | 1ull << 32 | 1ull << 8 | 1ull << 18, ~0ull);
   background_consider(1000);
   background_stop();
   CU_ASSERT_FALSE(background_running());
@@ -337,6 +350,7 @@ static void forked_child_has_its_own(void) {
   return unit_skip("the thread sanitizer allows a forked child no threads");
 #endif
   int status = -1;
+  if (is_emulated()) return unit_skip("the emulator fails at threads of a forked child");
   begin_life();
   CU_ASSERT(start_thread());
   background_before_fork();
