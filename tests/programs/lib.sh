@@ -14,7 +14,7 @@ unset LD_PRELOAD
 failures=0
 servers=()
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/quire-test.XXXXXX")
+work=$(mktemp -d "${TMPDIR:-/tmp}/quire-test.XXXXXX") || exit 1
 clean() {
   for pid in "${servers[@]}"; do kill "$pid" 2>/dev/null; done
   for pid in "${servers[@]}"; do wait "$pid" 2>/dev/null; done
