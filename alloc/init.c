@@ -55,8 +55,13 @@ static const char *configuration(void) {
 
 static void complain(const char *line) { sys_write_all(2, line, strlen(line)); }
 
+void alloc_configure(void) {
+  static uint32_t done;
+  if (exchange_acq_rel(&done, 1) == 0) options_parse(configuration(), complain);
+}
+
 static void start(void) {
-  options_parse(configuration(), complain);
+  alloc_configure();
   struct frames_options frames = {
       .huge = (enum frames_huge)options.huge,
       .huge_threshold = options.huge_threshold,

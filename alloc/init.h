@@ -8,6 +8,9 @@
  * Idempotent. False when no address space is to be had. */
 bool alloc_ready(void);
 
+/* Reads the options; start-up does so by itself. Idempotent. */
+void alloc_configure(void);
+
 /* From now on libc is there: periodic work may begin. Called by the library's constructor.
  * Idempotent. */
 void alloc_late_init(void);

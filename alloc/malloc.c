@@ -213,6 +213,9 @@ static void *realloc_folio(struct folio *folio, size_t size) {
   unsigned c = folio_class(size, &nframes);
   if (nframes > arena.size / FRAME_SIZE) return NULL;
   if (folio_resize(folio, nframes)) {
+    /* Where it stands it may be aligned less than what a cache promises of the class. */
+    if (c != CLASS_LARGE && ((uintptr_t)folio_addr(folio) & (class_alignment(c) - 1)) != 0)
+      c = CLASS_LARGE;
     if (c != folio->size_class) folio_set_class(folio, c);
     return folio_addr(folio);
   }

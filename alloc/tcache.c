@@ -33,7 +33,7 @@
 #include "slab/bin.h"
 
 enum {
-  SLOTS_MAX = 256,         /* objects of one class */
+  SLOTS_MAX = 1024,        /* objects of one class */
   SLOTS_BYTES = 64 << 10,  /* and bytes, for slab classes */
   FOLIO_BYTES = 512 << 10, /* for folio classes (at least one folio) */
   LIMIT_FIRST = 8,         /* objects, at a class's first miss */
@@ -147,11 +147,9 @@ static struct tcache *create(void) {
   state = THREAD_LIVE;
   tcache_self = tc;
   /* May allocate: this thread's cache works already. */
-  if (pthread_setspecific(exit_key, tc) != 0) {
-    thread_exit(tc);
-    state = THREAD_DEAD;
-  }
-  return tcache_self;
+  if (pthread_setspecific(exit_key, tc) == 0) return tc;
+  thread_exit(tc);
+  return NULL;
 }
 
 /* This thread's cache, created if it may have one; NULL if not. */
@@ -298,32 +296,36 @@ void tcache_flush(void) {
 
 /* ---- taking from idle threads ---- */
 
-/* Locks the stacks of tc that are to be taken; remembers where they stood. tc->lock is held. */
-static unsigned lock_stacks(struct tcache *tc, bool all, void **stood[CACHED_CLASSES]) {
+/* Which stacks of tc are to be taken, and where they stand; remembers that for the next time.
+ * tc->lock is held. */
+static unsigned find_quiet(struct tcache *tc, bool all, void **stood[CACHED_CLASSES]) {
   unsigned n = 0;
   for (unsigned c = 0; c < CACHED_CLASSES; c++) {
     void **cur = load_relaxed(&tc->stacks.cur[c]);
-    bool quiet = cur == tc->seen[c];
+    bool take = cur != bottom_of(tc, c) && (cur == tc->seen[c] || all);
     tc->seen[c] = cur;
-    stood[c] = NULL;
-    if (cur == bottom_of(tc, c) || !(quiet || all)) continue;
-    if (!cas_acq_rel(&tc->stacks.cur[c], &cur, locked_slot(tc))) continue;
-    stood[c] = cur;
-    n++;
+    stood[c] = take ? cur : NULL;
+    n += take;
   }
   return n;
 }
 
+static void lock_stacks(struct tcache *tc, void **stood[CACHED_CLASSES]) {
+  for (unsigned c = 0; c < CACHED_CLASSES; c++) {
+    void **cur = stood[c];
+    if (cur != NULL && !cas_acq_rel(&tc->stacks.cur[c], &cur, locked_slot(tc))) stood[c] = NULL;
+  }
+}
+
 /* After the fence: what still is locked is ours. Where the owner's commit came later it just goes
- * on. */
+ * on. Without a fence an owner's sequence from before the lock may still be under way, so nothing
+ * can be put back either: the objects stay allocated for ever, and this cache is left alone from
+ * now on. */
 static size_t take_stacks(struct tcache *tc, bool fenced, void **stood[CACHED_CLASSES]) {
   size_t bytes = 0;
   for (unsigned c = 0; c < CACHED_CLASSES; c++) {
     if (stood[c] == NULL || load_acquire(&tc->stacks.cur[c]) != locked_slot(tc)) continue;
-    if (!fenced) {
-      store_release(&tc->stacks.cur[c], stood[c]);
-      continue;
-    }
+    if (!fenced) continue;
     size_t n = (size_t)(stood[c] - bottom_of(tc, c));
     bytes += n * class_size(c);
     bin_flush(c, bottom_of(tc, c) + 1, (unsigned)n);
@@ -336,7 +338,15 @@ static size_t reclaim_one(struct tcache *tc, bool all) {
   void **stood[CACHED_CLASSES];
   if (tc == tcache_self || !tc->takeable || !lock_try(&tc->lock)) return 0;
   size_t bytes = 0;
-  if (lock_stacks(tc, all, stood) > 0) bytes = take_stacks(tc, sys->rseq_fence() == 0, stood);
+  if (find_quiet(tc, all, stood) > 0) {
+    bool fenced = sys->rseq_fence() == 0; /* found out before anything is touched */
+    if (fenced) {
+      lock_stacks(tc, stood);
+      fenced = sys->rseq_fence() == 0;
+      bytes = take_stacks(tc, fenced, stood);
+    }
+    if (!fenced) tc->takeable = false;
+  }
   lock_release(&tc->lock);
   return bytes;
 }

@@ -110,11 +110,6 @@ public_symbol int malloc_info(int flags, FILE *stream) {
   return 0;
 }
 
-/* While standard error is still what it was when the program began. */
-static __attribute__((constructor)) void keep_standard_error(void) {
-  if (alloc_ready() && options.stats) stats_prepare_at_exit();
-}
-
 public_symbol void malloc_stats(void) { (void)quire_stats_print(stderr, QUIRE_TEXT); }
 
 /* ---- tuning ---- */

@@ -76,6 +76,8 @@ public_symbol size_t malloc_usable_size(void *p) { return alloc_usable_size(p); 
 static __attribute__((constructor)) void library_loaded(void) {
   foreign = &preload_foreign;
   alloc_late_init();
+  alloc_configure();
+  if (options.stats) stats_prepare_at_exit();
 }
 
 static __attribute__((destructor)) void library_unloaded(void) {

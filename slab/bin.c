@@ -26,7 +26,7 @@
 
 enum {
   FULLNESS_LISTS = 8,
-  TRANSFER_MAX = 512,             /* objects of one class in its transfer area */
+  TRANSFER_MAX = 1024,            /* objects of one class in its transfer area */
   TRANSFER_BYTES = 256 << 10,     /* and bytes, for slab classes */
   TRANSFER_FOLIO_BYTES = 1 << 20, /* and bytes, for folio classes */
   TAKE_MAX = 64,                  /* empty slabs destroyed after one flush */
@@ -45,28 +45,16 @@ struct transfer {
   struct lock lock;
   uint32_t n;
   uint32_t low; /* fewest held since the last trim: they were of no use */
-  void *objects[TRANSFER_MAX];
-} cacheline_aligned;
+};
 
-static struct bin bins[SLAB_CLASSES];
-static struct transfer transfers[CACHED_CLASSES];
+static struct bin bins[SLAB_CLASSES] = {[0 ... SLAB_CLASSES - 1] = {.lock = LOCK_INIT(RANK_BIN)}};
+static struct transfer transfers[CACHED_CLASSES] = {
+    [0 ... CACHED_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}};
+static void *transfer_objects[CACHED_CLASSES][TRANSFER_MAX]; /* zeros until a class uses its row */
 
 static _Noreturn cold void misuse(const void *p, enum bin_misuse what) {
   bin_misuse_handler(p, what);
   __builtin_trap();
-}
-
-/* The ranks can't be static initialisers of hundreds of elements without a macro for each; a zero
- * rank is below all others, which debug builds would refuse, so it is set at each first use of a
- * lock. */
-static struct lock *bin_lock(struct bin *bin) {
-  if (DEBUG_CHECKS) store_relaxed(&bin->lock.rank, RANK_BIN);
-  return &bin->lock;
-}
-
-static struct lock *transfer_lock(struct transfer *t) {
-  if (DEBUG_CHECKS) store_relaxed(&t->lock.rank, RANK_TRANSFER);
-  return &t->lock;
 }
 
 static unsigned transfer_limit(unsigned size_class) {
@@ -134,16 +122,9 @@ static struct slab *slab_of(unsigned size_class, const void *p) {
   return memdesc_owner(d);
 }
 
-/* Returns a slab that is to be destroyed, or NULL. */
-static struct slab *put_back(struct bin *bin, struct slab *slab, const void *p) {
-  switch (slab_put(slab, p)) {
-  case SLAB_OK:
-    break;
-  case SLAB_INTERIOR:
-    misuse(p, MISUSE_INTERIOR);
-  case SLAB_DOUBLE_FREE:
-    misuse(p, MISUSE_DOUBLE_FREE);
-  }
+/* After slots came back to a slab: to the list where it belongs now. Returns it if it is to be
+ * destroyed, else NULL. */
+static struct slab *settle(struct bin *bin, struct slab *slab) {
   if (slab->state == SLAB_FULL) {
     slab->state = SLAB_PARTIAL;
     bin->nfull--;
@@ -167,9 +148,16 @@ static void put_in_slabs(unsigned size_class, void *const *objects, unsigned n) 
   struct slab *gone[TAKE_MAX];
   unsigned ngone = 0;
   while (n > 0) {
-    lock_acquire(bin_lock(bin));
-    for (; n > 0 && ngone < TAKE_MAX; n--, objects++) {
-      struct slab *empty = put_back(bin, slab_of(size_class, *objects), *objects);
+    lock_acquire(&bin->lock);
+    while (n > 0 && ngone < TAKE_MAX) {
+      enum slab_verdict verdict = SLAB_OK;
+      struct slab *slab = slab_of(size_class, *objects);
+      unsigned put = slab_put(slab, objects, n, &verdict);
+      objects += put;
+      n -= put;
+      if (unlikely(verdict != SLAB_OK))
+        misuse(*objects, verdict == SLAB_INTERIOR ? MISUSE_INTERIOR : MISUSE_DOUBLE_FREE);
+      struct slab *empty = settle(bin, slab);
       if (unlikely(empty != NULL)) gone[ngone++] = empty;
     }
     lock_release(&bin->lock);
@@ -205,14 +193,14 @@ static unsigned allocate_objects(unsigned size_class, void **out, unsigned n) {
     return 1;
   }
   struct bin *bin = &bins[size_class];
-  lock_acquire(bin_lock(bin));
+  lock_acquire(&bin->lock);
   bin->refills++;
   unsigned got = take_from_slabs(bin, out, n);
   lock_release(&bin->lock);
   if (got > 0) return got;
   struct slab *slab = slab_new(size_class);
   if (slab == NULL) return 0;
-  lock_acquire(bin_lock(bin));
+  lock_acquire(&bin->lock);
   bin->nslabs++;
   bin->nempty++;
   list_add(bin, slab);
@@ -226,11 +214,11 @@ static unsigned allocate_objects(unsigned size_class, void **out, unsigned n) {
 static unsigned transfer_pop(unsigned size_class, void **out, unsigned n) {
   struct transfer *t = &transfers[size_class];
   if (load_relaxed(&t->n) == 0) return 0; /* racy, and right soon enough */
-  lock_acquire(transfer_lock(t));
+  lock_acquire(&t->lock);
   unsigned got = t->n < n ? t->n : n;
   store_relaxed(&t->n, t->n - got);
   if (t->n < t->low) t->low = t->n;
-  memcpy(out, t->objects + t->n, got * sizeof *out);
+  memcpy(out, transfer_objects[size_class] + t->n, got * sizeof *out);
   lock_release(&t->lock);
   return got;
 }
@@ -239,9 +227,9 @@ static unsigned transfer_push(unsigned size_class, void *const *objects, unsigne
   struct transfer *t = &transfers[size_class];
   unsigned limit = transfer_limit(size_class);
   if (load_relaxed(&t->n) >= limit) return 0;
-  lock_acquire(transfer_lock(t));
+  lock_acquire(&t->lock);
   unsigned room = limit - t->n, put = room < n ? room : n;
-  memcpy(t->objects + t->n, objects, put * sizeof *objects);
+  memcpy(transfer_objects[size_class] + t->n, objects, put * sizeof *objects);
   store_relaxed(&t->n, t->n + put);
   lock_release(&t->lock);
   return put;
@@ -271,23 +259,24 @@ static bool trim_transfer(unsigned size_class, bool all) {
   void *objects[BATCH];
   unsigned n, left = all ? TRANSFER_MAX : 0;
   if (load_relaxed(&t->n) == 0) return false;
-  lock_acquire(transfer_lock(t));
+  lock_acquire(&t->lock);
   if (!all) left = t->low;
   lock_release(&t->lock);
   while (left > 0) {
-    lock_acquire(transfer_lock(t));
+    lock_acquire(&t->lock);
     n = t->n < left ? t->n : left;
     n = n < BATCH ? n : BATCH;
     /* The oldest, at the bottom, are the coldest; order doesn't matter otherwise. */
-    memcpy(objects, t->objects, n * sizeof *objects);
-    memmove(t->objects, t->objects + n, (t->n - n) * sizeof *objects);
+    void **held = transfer_objects[size_class];
+    memcpy(objects, held, n * sizeof *objects);
+    memmove(held, held + n, (t->n - n) * sizeof *objects);
     store_relaxed(&t->n, t->n - n);
     lock_release(&t->lock);
     if (n == 0) break;
     free_objects(size_class, objects, n);
     left -= n;
   }
-  lock_acquire(transfer_lock(t));
+  lock_acquire(&t->lock);
   t->low = t->n;
   bool more = t->n > 0;
   lock_release(&t->lock);
@@ -298,7 +287,7 @@ static void trim_empty_slab(unsigned size_class) {
   struct bin *bin = &bins[size_class];
   struct slab *slab = NULL;
   if (load_relaxed(&bin->nempty) == 0) return;
-  lock_acquire(bin_lock(bin));
+  lock_acquire(&bin->lock);
   for (slab = bin->partial[0]; slab != NULL && !slab_is_empty(slab); slab = slab->next) {
   }
   if (slab != NULL) {
@@ -324,11 +313,11 @@ bool bin_trim(bool all) {
 void bin_stats(unsigned size_class, struct bin_stats *out) {
   *out = (struct bin_stats){.transfer = load_relaxed(&transfers[size_class].n)};
   if (!class_is_slab(size_class)) {
-    if (out->transfer > 0) out->metadata = sizeof transfers[0];
+    if (out->transfer > 0) out->metadata = sizeof transfer_objects[0];
     return;
   }
   struct bin *bin = &bins[size_class];
-  lock_acquire(bin_lock(bin));
+  lock_acquire(&bin->lock);
   for (int f = 0; f < FULLNESS_LISTS; f++)
     for (struct slab *s = bin->partial[f]; s != NULL; s = s->next) out->free_slots += s->nfree;
   out->nslabs = bin->nslabs;
@@ -337,7 +326,7 @@ void bin_stats(unsigned size_class, struct bin_stats *out) {
   out->refills = bin->refills;
   out->flushes = load_relaxed(&bin->flushes);
   if (out->refills > 0) out->metadata += sizeof *bin;
-  if (out->flushes > 0) out->metadata += sizeof transfers[0]; /* untouched before */
+  if (out->flushes > 0) out->metadata += sizeof transfer_objects[0]; /* untouched before */
   lock_release(&bin->lock);
 }
 
@@ -351,7 +340,7 @@ size_t bin_transfer_bytes(void) {
 enum slab_verdict bin_check(unsigned size_class, const void *p) {
   struct bin *bin = &bins[size_class];
   enum slab_verdict verdict = SLAB_DOUBLE_FREE;
-  lock_acquire(bin_lock(bin));
+  lock_acquire(&bin->lock);
   memdesc_t d = memmap_get(arena_pfn(p));
   if (memdesc_type(d) == MEMDESC_SLAB && memdesc_class(d) == size_class)
     verdict = slab_check(memdesc_owner(d), p);
@@ -360,8 +349,8 @@ enum slab_verdict bin_check(unsigned size_class, const void *p) {
 }
 
 void bin_lock_all(void) {
-  for (unsigned c = 0; c < CACHED_CLASSES; c++) lock_acquire(transfer_lock(&transfers[c]));
-  for (unsigned c = 0; c < SLAB_CLASSES; c++) lock_acquire(bin_lock(&bins[c]));
+  for (unsigned c = 0; c < CACHED_CLASSES; c++) lock_acquire(&transfers[c].lock);
+  for (unsigned c = 0; c < SLAB_CLASSES; c++) lock_acquire(&bins[c].lock);
 }
 
 void bin_unlock_all(void) {
@@ -378,7 +367,7 @@ bool bin_consistent(unsigned size_class) {
   struct bin *bin = &bins[size_class];
   unsigned npartial = 0, nempty = 0;
   bool ok = true;
-  lock_acquire(bin_lock(bin));
+  lock_acquire(&bin->lock);
   for (unsigned f = 0; f < FULLNESS_LISTS; f++)
     for (struct slab *s = bin->partial[f], *prev = NULL; s != NULL; prev = s, s = s->next) {
       ok = ok && slab_consistent(s) && s->prev == prev && s->state == SLAB_PARTIAL;
@@ -392,6 +381,7 @@ bool bin_consistent(unsigned size_class) {
 }
 
 void bin_fini_all(void) {
-  memset(bins, 0, sizeof bins);
-  memset(transfers, 0, sizeof transfers);
+  for (unsigned c = 0; c < SLAB_CLASSES; c++) bins[c] = (struct bin){.lock = LOCK_INIT(RANK_BIN)};
+  for (unsigned c = 0; c < CACHED_CLASSES; c++)
+    transfers[c] = (struct transfer){.lock = LOCK_INIT(RANK_TRANSFER)};
 }

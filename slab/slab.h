@@ -54,8 +54,10 @@ unsigned slab_take(struct slab *slab, void **out, unsigned n);
 
 enum slab_verdict { SLAB_OK, SLAB_INTERIOR, SLAB_DOUBLE_FREE };
 
-/* Marks the slot at p free, unless p is no slot's beginning or the slot is free already. */
-enum slab_verdict slab_put(struct slab *slab, const void *p);
+/* Marks slots free: objects[0] and those behind it as long as they lie in this slab, at most n.
+ * Returns how many, at least 1; *verdict tells of the next one, which was not freed, if it is not
+ * SLAB_OK. */
+unsigned slab_put(struct slab *slab, void *const *objects, unsigned n, enum slab_verdict *verdict);
 
 /* Is p the beginning of a slot that is taken? */
 enum slab_verdict slab_check(const struct slab *slab, const void *p);
