@@ -100,11 +100,10 @@ void alloc_late_init(void) { store_release(&late, 1); }
 void alloc_tick(void) {
   static _Thread_local unsigned calls tls_initial_exec;
   static _Thread_local bool inside tls_initial_exec;
+  background_notify(); /* one load; a single large free must not wait for its turn */
   if (likely(++calls % TICK_CALLS != 0) || inside || !load_acquire(&late)) return;
   inside = true; /* starting a thread allocates */
-  if (background_running())
-    background_notify();
-  else {
+  if (!background_running()) {
     background_consider(frames_used() << FRAME_SHIFT);
     if (frames_decay_due()) {
       (void)bin_trim(false);
