@@ -20,7 +20,7 @@ slots=$(nproc)
 passed=0
 failed=0
 skips=()
-declare -A path_of pid_name
+declare -A path_of=() pid_name=() began=()
 
 # Says whether NAME was asked for; without arguments everything is.
 asked=" $* "
@@ -56,7 +56,6 @@ start() {
   pid_name[$!]=$name
   began[$!]=$SECONDS
 }
-declare -A began
 
 # Waits for one of the running tests and prints and counts what it had to say.
 reap() {
