@@ -37,7 +37,8 @@ for role in ${*:-build demo check bench}; do
 done
 
 if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
-  echo "deps: this is no Debian-like machine (no dpkg or no apt-get): install these by hand:" $needs >&2
+  echo "deps: this is no Debian-like machine (no dpkg or no apt-get): install these by hand:" \
+    $(printf '%s\n' $needs | sort -u) >&2
   exit 1
 fi
 

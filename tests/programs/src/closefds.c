@@ -1,6 +1,6 @@
-// A program that closes every descriptor it did not open, again and again, as daemons do, and then uses
-// the freed numbers for files of its own. Neither may the allocator stop working, nor may it ever read
-// from, write to or close a number that now belongs to the program.
+// A program that closes every descriptor it did not open, again and again, as daemons do, and then
+// uses the freed numbers for files of its own. Neither may the allocator stop working, nor may it
+// ever read from, write to or close a number that now belongs to the program.
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -47,7 +47,8 @@ static int files_are_ours(void) {
 
 static void *churn(void *seed) { return expect_churn(20000, (uintptr_t)seed) ? NULL : seed; }
 
-// A heap large enough that whatever the allocator keeps for large heaps is in use, given back in parts.
+// A heap large enough that whatever the allocator keeps for large heaps is in use, given back in
+// parts.
 static int use_much(void) {
   enum { BLOCKS = 30000, SIZE = 4000 };
   static void *blocks[BLOCKS];
@@ -96,7 +97,8 @@ int main(int argc, char **argv) {
     _exit(fine && use_much() ? 0 : 1);
   }
   int status = -1;
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
   expect("in a child with none left", WIFEXITED(status) && WEXITSTATUS(status) == 0);
   return expect_failures != 0;
 }

@@ -1,6 +1,6 @@
-// Plugins that come and go while threads allocate; what a plugin made is freed after it is gone. And
-// memory that comes from libc's own malloc, by a plugin bound to libc alone (RTLD_DEEPBIND) or by its
-// internal names: it must go back there.
+// Plugins that come and go while threads allocate; what a plugin made is freed after it is gone.
+// And memory that comes from libc's own malloc, by a plugin bound to libc alone (RTLD_DEEPBIND) or
+// by its internal names: it must go back there.
 #include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
@@ -91,8 +91,10 @@ int main(int argc, char **argv) {
     size_t size = 1 + i * 131 % 300000;
     char *block = make(size);
     good = block && expect_filled(block, size, 5) && malloc_usable_size(block) >= size;
-    if (i % 2) free(block);
-    else free(realloc(block, size * 2));
+    if (i % 2)
+      free(block);
+    else
+      free(realloc(block, size * 2));
   }
   expect("a plugin bound to libc's malloc", good);
   return expect_failures != 0;

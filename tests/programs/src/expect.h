@@ -40,8 +40,8 @@ __attribute__((unused)) static int expect_filled(const void *block, size_t size,
   return 1;
 }
 
-// Some thousand blocks of mixed sizes that come and go, each checked before it goes. Returns 1 when all
-// bytes were as they were left.
+// Some thousand blocks of mixed sizes that come and go, each checked before it goes. Returns 1 when
+// all bytes were as they were left.
 __attribute__((unused)) static int expect_churn(unsigned rounds, uint64_t seed) {
   enum { SLOTS = 512 };
   struct {

@@ -1,5 +1,5 @@
-// A program that lives under limits, set by the script that starts it or by itself (the argument says
-// which): it must work within them, and get NULL and ENOMEM beyond.
+// A program that lives under limits, set by the script that starts it or by itself (the argument
+// says which): it must work within them, and get NULL and ENOMEM beyond.
 #include <errno.h>
 #include <grp.h>
 #include <linux/seccomp.h>
@@ -95,7 +95,8 @@ int main(int argc, char **argv) {
     if (!set(RLIMIT_NPROC, 0)) return 2;
     expect("works when no thread can be started", expect_churn(50000, 4));
   } else if (!strcmp(what, "chroot")) {
-    if (!work() || chroot(argv[2]) || chdir("/") || setgroups(0, NULL) || setgid(65534) || setuid(65534)) {
+    if (!work() || chroot(argv[2]) || chdir("/") || setgroups(0, NULL) || setgid(65534) ||
+        setuid(65534)) {
       printf("SKIP chroot: %s\n", strerror(errno));
       return 0;
     }
@@ -106,7 +107,8 @@ int main(int argc, char **argv) {
     waitpid(pid, &status, 0);
     expect("works in a child there", WIFEXITED(status) && WEXITSTATUS(status) == 0);
   } else if (!strcmp(what, "seccomp")) {
-    // Strict mode kills for any call but read, write and exit: a heap that has what it needs makes none.
+    // Strict mode kills for any call but read, write and exit: a heap that has what it needs makes
+    // none.
     free(malloc(100));
     pid_t pid = fork();
     if (pid == 0) {
@@ -117,8 +119,10 @@ int main(int argc, char **argv) {
     }
     int status = -1;
     waitpid(pid, &status, 0);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) printf("SKIP seccomp: refused\n");
-    else expect("no system call where the cache does", WIFEXITED(status) && !WEXITSTATUS(status));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+      printf("SKIP seccomp: refused\n");
+    else
+      expect("no system call where the cache does", WIFEXITED(status) && !WEXITSTATUS(status));
   } else {
     return 2;
   }

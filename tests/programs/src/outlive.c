@@ -1,6 +1,7 @@
-// Threads that live longer than main. "exit": main returns while they allocate, so destructors and the
-// end of the process run beside them. "leave": main ends by pthread_exit and the others go on; the last
-// of them ends the process. Allocates in atexit handlers and thread-specific destructors as well.
+// Threads that live longer than main. "exit": main returns while they allocate, so destructors and
+// the end of the process run beside them. "leave": main ends by pthread_exit and the others go on;
+// the last of them ends the process. Allocates in atexit handlers and thread-specific destructors
+// as well.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>

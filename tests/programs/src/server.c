@@ -1,13 +1,13 @@
-// A small key-value server, as people write them: one thread accepts, workers wait on epoll, values live in
-// a hash table under a few locks. Linked statically with libquire.a, it is the test of quire without the
-// dynamic linker. The same program is its client, which keeps a model of what it stored and checks every
-// answer.
+// A small key-value server, as people write them: one thread accepts, workers wait on epoll, values
+// live in a hash table under a few locks. Linked statically with libquire.a, it is the test of
+// quire without the dynamic linker. The same program is its client, which keeps a model of what it
+// stored and checks every answer.
 //
 //   server serve PORTFILE        prints statistics of the heap and ends on SIGTERM
 //   server load PORT SEED COUNT  works on keys of its own, checks all of them at the end
 //
-// On the wire, both ways: one byte of operation or status, then key length and value length (uint32_t in
-// host order, this is loopback), then key and value.
+// On the wire, both ways: one byte of operation or status, then key length and value length
+// (uint32_t in host order, this is loopback), then key and value.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -99,7 +99,8 @@ static enum operation carry_out(const struct header *h, const char *key, const c
     free(entry->value);
     free(entry);
     break;
-  default: status = NO;
+  default:
+    status = NO;
   }
   pthread_mutex_unlock(&shard->lock);
   return status;
@@ -299,7 +300,8 @@ static int load(unsigned port, uint64_t seed, unsigned count) {
       model[slot].length = 0;
     } else {
       if (!exchange(fd, GET, key, NULL, 0, &h, &body)) return 1;
-      wrong = (h.operation == YES) != (model[slot].value != NULL) || h.value_length != model[slot].length ||
+      wrong = (h.operation == YES) != (model[slot].value != NULL) ||
+              h.value_length != model[slot].length ||
               memcmp(body, model[slot].value ? model[slot].value : "", model[slot].length);
     }
     if (wrong) printf("wrong answer to request %u: operation %u, key %s\n", i, what, key);

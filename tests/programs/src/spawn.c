@@ -1,5 +1,6 @@
 // New processes of every kind, started from any thread while all threads allocate: fork, vfork,
-// posix_spawn, popen. A forked child goes on allocating, frees what the parent made, and forks again.
+// posix_spawn, popen. A forked child goes on allocating, frees what the parent made, and forks
+// again.
 #include <errno.h>
 #include <pthread.h>
 #include <spawn.h>
@@ -38,8 +39,10 @@ static void *child_thread(void *seed) { return expect_churn(3000, (uintptr_t)see
 static int live(int generation, void **inherited, unsigned count) {
   for (unsigned i = 0; i < count; i++) {
     if (!expect_filled(inherited[i], 100 + i * 50, i)) return 1;
-    if (i % 2) free(inherited[i]);
-    else inherited[i] = realloc(inherited[i], 5000 + i * 50);
+    if (i % 2)
+      free(inherited[i]);
+    else
+      inherited[i] = realloc(inherited[i], 5000 + i * 50);
     if (i % 2 == 0 && (!inherited[i] || !expect_filled(inherited[i], 100 + i * 50, i))) return 2;
   }
   if (!expect_churn(3000, (unsigned)generation)) return 3;
@@ -125,7 +128,8 @@ static void *popen_often(void *unused) {
     char *line = NULL;
     size_t size = 0;
     FILE *from = popen("echo from a pipe", "r");
-    if (!from || getline(&line, &size, from) < 0 || strcmp(line, "from a pipe\n")) atomic_fetch_add(&bad, 1);
+    if (!from || getline(&line, &size, from) < 0 || strcmp(line, "from a pipe\n"))
+      atomic_fetch_add(&bad, 1);
     free(line);
     if (from && pclose(from)) atomic_fetch_add(&bad, 1);
   }

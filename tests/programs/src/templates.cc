@@ -1,4 +1,5 @@
-// Work for a C++ compiler: much of the standard library at once, and templates that unfold deep and wide.
+// Work for a C++ compiler: much of the standard library at once, and templates that unfold deep and
+// wide.
 #include <algorithm>
 #include <any>
 #include <array>
@@ -51,8 +52,9 @@ template <int N> struct Tag {
     std::transform(map.begin(), map.end(), std::back_inserter(keys),
                    [](const auto &entry) { return entry.first; });
     std::stable_sort(keys.begin(), keys.end(), std::greater<>());
-    std::size_t sum = std::accumulate(keys.begin(), keys.end(), std::size_t{0},
-                                      [](std::size_t s, const std::string &k) { return s + k.size(); });
+    std::size_t sum =
+        std::accumulate(keys.begin(), keys.end(), std::size_t{0},
+                        [](std::size_t s, const std::string &k) { return s + k.size(); });
     for (const auto &[key, value] : other) {
       if (value) sum += std::visit([](const auto &v) { return sizeof v; }, *value);
     }
@@ -65,11 +67,15 @@ template <int... N> std::size_t fill_all(std::integer_sequence<int, N...>, std::
 }
 
 template <int N> constexpr unsigned long long fibonacci() {
-  if constexpr (N < 2) return N;
-  else return fibonacci<N - 1>() + fibonacci<N - 2>();
+  if constexpr (N < 2)
+    return N;
+  else
+    return fibonacci<N - 1>() + fibonacci<N - 2>();
 }
 
-template <typename... T> auto wide(T... values) { return std::tuple_cat(std::make_tuple(values)...); }
+template <typename... T> auto wide(T... values) {
+  return std::tuple_cat(std::make_tuple(values)...);
+}
 
 } // namespace
 
@@ -78,11 +84,14 @@ int main() {
   std::string text = "quarto-4,octavo-8,folio-2";
   for (std::sregex_iterator it(text.begin(), text.end(), pattern), end; it != end; ++it)
     std::cout << (*it)[1] << ' ' << (*it)[2] << '\n';
-  std::cout << fill_all(std::make_integer_sequence<int, 12>(), 50) << ' ' << fibonacci<80>() << '\n';
-  auto tuple = wide(1, 2.0, 'c', std::string("d"), 5L, 6.0f, 7u, std::vector<int>{8}, std::list<int>{9});
+  std::cout << fill_all(std::make_integer_sequence<int, 12>(), 50) << ' ' << fibonacci<80>()
+            << '\n';
+  auto tuple =
+      wide(1, 2.0, 'c', std::string("d"), 5L, 6.0f, 7u, std::vector<int>{8}, std::list<int>{9});
   std::cout << std::tuple_size<decltype(tuple)>::value << '\n';
   std::pmr::monotonic_buffer_resource pool;
   std::pmr::vector<std::pmr::string> strings(&pool);
-  for (int i = 0; i < 100; i++) strings.emplace_back("a string that does not fit into the object itself");
+  for (int i = 0; i < 100; i++)
+    strings.emplace_back("a string that does not fit into the object itself");
   std::cout << strings.size() << '\n';
 }

@@ -1,4 +1,5 @@
-// C++ with threads and exceptions, and every form of operator new and delete as the standard has them.
+// C++ with threads and exceptions, and every form of operator new and delete as the standard has
+// them.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -106,13 +107,14 @@ int handler_calls;
 void exhaustion() {
   auto huge = static_cast<std::size_t>(too_much);
   expect("new of too much throws", throws<std::bad_alloc>([&] { return ::operator new(huge); }));
-  expect("new[] of too much throws", throws<std::bad_alloc>([&] { return ::operator new[](huge); }));
+  expect("new[] of too much throws",
+         throws<std::bad_alloc>([&] { return ::operator new[](huge); }));
   expect("aligned new of too much throws",
-         throws<std::bad_alloc>([&] { return ::operator new(huge, std::align_val_t{4096}); }));
+         throws<std::bad_alloc>([&] { return ::operator new (huge, std::align_val_t{4096}); }));
   expect("nothrow new of too much is null", ::operator new(huge, std::nothrow) == nullptr);
   expect("nothrow new[] of too much is null", ::operator new[](huge, std::nothrow) == nullptr);
   expect("nothrow aligned new of too much is null",
-         ::operator new(huge, std::align_val_t{64}, std::nothrow) == nullptr);
+         ::operator new (huge, std::align_val_t{64}, std::nothrow) == nullptr);
   expect("array length overflow throws",
          throws<std::bad_array_new_length>([&] { return new long[huge / 2]; }));
   expect("vector that cannot be", throws<std::exception>([&] { std::vector<char> v(huge); }));
@@ -122,18 +124,21 @@ void exhaustion() {
   std::set_new_handler([] {
     if (++handler_calls == 3) std::set_new_handler(nullptr);
   });
-  expect("new_handler gives up", throws<std::bad_alloc>([&] { return ::operator new(huge); }) &&
-                                     handler_calls == 3);
+  expect("new_handler gives up",
+         throws<std::bad_alloc>([&] { return ::operator new(huge); }) && handler_calls == 3);
+}
 
+void handler_that_throws() {
+  auto huge = static_cast<std::size_t>(too_much);
   handler_calls = 0;
   std::set_new_handler([] {
     handler_calls++;
     throw std::bad_alloc();
   });
   expect("nothrow new catches what the handler throws",
-         ::operator new(huge, std::nothrow) == nullptr && handler_calls == 1);
+         ::operator new(huge, std::nothrow) == nullptr &&handler_calls == 1);
   expect("aligned new calls the handler",
-         throws<std::bad_alloc>([&] { return ::operator new(huge, std::align_val_t{128}); }) &&
+         throws<std::bad_alloc>([&] { return ::operator new (huge, std::align_val_t{128}); }) &&
              handler_calls == 2);
   std::set_new_handler(nullptr);
 }
@@ -220,7 +225,8 @@ struct Message {
 };
 
 struct Trouble : std::runtime_error {
-  Trouble(int depth, std::string all) : std::runtime_error(all), text(std::move(all)), level(depth) {}
+  Trouble(int depth, std::string all)
+      : std::runtime_error(all), text(std::move(all)), level(depth) {}
   std::string text;
   int level;
 };
@@ -257,7 +263,8 @@ void threads() {
       all.emplace_back([&, p] {
         for (int i = 0; i < EACH; i++) {
           auto message = std::make_unique<Message>();
-          message->text = std::string(static_cast<std::size_t>(i % 500), static_cast<char>('a' + p));
+          message->text =
+              std::string(static_cast<std::size_t>(i % 500), static_cast<char>('a' + p));
           for (int k = 0; k < i % 7; k++) message->parts[k] = message->text + std::to_string(k);
           if (i % 10 == 0) {
             try {
@@ -324,5 +331,6 @@ int main() {
   exhaustion();
   threads();
   real_exhaustion();
+  handler_that_throws();
   return expect_failures != 0;
 }
