@@ -74,18 +74,35 @@ static int linux_populate(void *p, size_t length) {
   return (int)raw_call3(SYS_madvise, (long)p, (long)length, ADVICE_POPULATE_WRITE);
 }
 
-static int linux_move(void *from, void *to, size_t length) {
-  long r = raw_call6(SYS_mremap, (long)from, (long)length, (long)length,
-                     MREMAP_MAYMOVE | MREMAP_FIXED | REMAP_DONTUNMAP, (long)to, 0);
-  return r < 0 && r > -4096 ? (int)r : 0;
-}
-
 static int linux_refresh(void *p, size_t length) {
   return linux_map(p, length, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_NORESERVE, NULL);
 }
 
+/* mmap and mremap with a fixed target unmap what is there before they can fail, and then anybody's
+ * mapping may fill the hole. Its charge and its mapping were just given back, so this succeeds; if
+ * not, going on would be somebody's lost data. */
+static void linux_mend(void *p, size_t length) { assert_always(linux_refresh(p, length) == 0); }
+
+static long linux_move_onto(void *from, void *to, size_t length, int flags) {
+  long r = raw_call6(SYS_mremap, (long)from, (long)length, (long)length,
+                     MREMAP_MAYMOVE | MREMAP_FIXED | flags, (long)to, 0);
+  if (r >= 0 || r <= -4096) return 0;
+  linux_mend(to, length);
+  return r;
+}
+
+static int linux_move(void *from, void *to, size_t length) {
+  return (int)linux_move_onto(from, to, length, REMAP_DONTUNMAP);
+}
+
+/* Elsewhere first, so that an empty pool changes nothing here. */
 static int linux_refresh_hugetlb(void *p, size_t length) {
-  return linux_map(p, length, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_HUGETLB | MAP_HUGE_2MB, NULL);
+  void *pages;
+  int err = linux_map(NULL, length, PROT_READ | PROT_WRITE, MAP_HUGETLB | MAP_HUGE_2MB, &pages);
+  if (err != 0) return err;
+  err = (int)linux_move_onto(pages, p, length, 0);
+  if (err != 0) (void)linux_unreserve(pages, length);
+  return err;
 }
 
 static uint64_t linux_now_ms(void) {

@@ -38,14 +38,23 @@ static void *allocate(size_t align, size_t size) {
   return align == 0 ? fast_malloc(size) : alloc_aligned(align, size);
 }
 
+/* A nothrow form returns NULL when a handler throws. C can't catch, but libstdc++'s nothrow form
+ * can: it calls the throwing form, which is quire's, and so comes back to new_failed. */
+static void *new_nothrow_caught(size_t align, size_t size) {
+  const char *name = align == 0 ? "_ZnwmRKSt9nothrow_t" : "_ZnwmSt11align_val_tRKSt9nothrow_t";
+  void *next = dlsym(RTLD_NEXT, name);
+  const char nothrow = 0; /* std::nothrow_t is empty: any address will do */
+  if (next == NULL) return NULL;
+  if (align == 0) return ((void *(*)(size_t, const void *))next)(size, &nothrow);
+  return ((void *(*)(size_t, size_t, const void *))next)(size, align, &nothrow);
+}
+
 /* [new.delete.single]: loop until memory is there, or there is no handler. */
 static cold void *new_failed(size_t align, size_t size, bool nothrow) {
   for (;;) {
     new_handler *handler = present_handler();
-    if (handler == NULL) {
-      if (!nothrow) throw_bad_alloc();
-      return NULL;
-    }
+    if (nothrow) return handler != NULL ? new_nothrow_caught(align, size) : NULL;
+    if (handler == NULL) throw_bad_alloc();
     handler();
     void *p = allocate(align, size);
     if (p != NULL) return p;

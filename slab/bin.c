@@ -26,10 +26,9 @@
 
 enum {
   FULLNESS_LISTS = 8,
-  TRANSFER_MAX = 1024,            /* objects of one class in its transfer area */
-  TRANSFER_BYTES = 256 << 10,     /* and bytes, for slab classes */
-  TRANSFER_FOLIO_BYTES = 1 << 20, /* and bytes, for folio classes */
-  TAKE_MAX = 64,                  /* empty slabs destroyed after one flush */
+  TRANSFER_MAX = 1024,       /* objects of one class in its transfer area */
+  TRANSFER_BYTES = 64 << 10, /* and bytes: two batches of a full cache; none of what is larger */
+  TAKE_MAX = 64,             /* empty slabs destroyed after one flush */
 };
 
 struct bin {
@@ -44,7 +43,11 @@ struct bin {
 struct transfer {
   struct lock lock;
   uint32_t n;
-  uint32_t low; /* fewest held since the last trim: they were of no use */
+  uint32_t low;         /* fewest held since the last trim: they were of no use */
+  bool handed_over;     /* one thread's refills met another's flushes: worth its memory */
+  bool handed_over_now; /* the same since the last trim */
+  /* Name the threads that did so last. Racy, like the two above: a miss more or less is no harm. */
+  const void *refiller, *flusher;
 };
 
 static struct bin bins[SLAB_CLASSES] = {[0 ... SLAB_CLASSES - 1] = {.lock = LOCK_INIT(RANK_BIN)}};
@@ -57,9 +60,23 @@ static _Noreturn cold void misuse(const void *p, enum bin_misuse what) {
   __builtin_trap();
 }
 
+/* One thread alone has its cache, and what overflows that should be free for other classes. A
+ * transfer area is worth its memory only where objects are freed by other threads than allocate
+ * them. */
 static unsigned transfer_limit(unsigned size_class) {
-  size_t bytes = class_is_slab(size_class) ? TRANSFER_BYTES : TRANSFER_FOLIO_BYTES;
-  return (unsigned)size_min(TRANSFER_MAX, bytes / class_size(size_class));
+  if (!load_relaxed(&transfers[size_class].handed_over)) return 0;
+  return (unsigned)size_min(TRANSFER_MAX, TRANSFER_BYTES / class_size(size_class));
+}
+
+static const void *this_thread(void) {
+  static _Thread_local char thread tls_initial_exec; /* its address is the name */
+  return &thread;
+}
+
+static void note_hand_over(struct transfer *t, const void *other) {
+  if (other == NULL || other == this_thread()) return;
+  store_relaxed(&t->handed_over_now, true);
+  store_relaxed(&t->handed_over, true);
 }
 
 /* ---- slabs and their lists; the bin lock is held ---- */
@@ -236,11 +253,17 @@ static unsigned transfer_push(unsigned size_class, void *const *objects, unsigne
 }
 
 unsigned bin_refill(unsigned size_class, void **out, unsigned n) {
+  struct transfer *t = &transfers[size_class];
+  store_relaxed(&t->refiller, this_thread());
+  note_hand_over(t, load_relaxed(&t->flusher));
   unsigned got = transfer_pop(size_class, out, n);
   return got > 0 ? got : allocate_objects(size_class, out, n);
 }
 
 void bin_flush(unsigned size_class, void *const *objects, unsigned n) {
+  struct transfer *t = &transfers[size_class];
+  store_relaxed(&t->flusher, this_thread());
+  note_hand_over(t, load_relaxed(&t->refiller));
   unsigned put = transfer_push(size_class, objects, n);
   if (class_is_slab(size_class)) { /* approximate: a lost count is no loss */
     uint64_t *flushes = &bins[size_class].flushes;
@@ -278,6 +301,8 @@ static bool trim_transfer(unsigned size_class, bool all) {
   }
   lock_acquire(&t->lock);
   t->low = t->n;
+  if (!load_relaxed(&t->handed_over_now)) store_relaxed(&t->handed_over, false);
+  store_relaxed(&t->handed_over_now, false);
   bool more = t->n > 0;
   lock_release(&t->lock);
   return more;
@@ -286,7 +311,6 @@ static bool trim_transfer(unsigned size_class, bool all) {
 static void trim_empty_slab(unsigned size_class) {
   struct bin *bin = &bins[size_class];
   struct slab *slab = NULL;
-  if (load_relaxed(&bin->nempty) == 0) return;
   lock_acquire(&bin->lock);
   for (slab = bin->partial[0]; slab != NULL && !slab_is_empty(slab); slab = slab->next) {
   }

@@ -1,9 +1,9 @@
 /* One bin per size class: its slabs, ordered by fullness, and a transfer area of loose objects.
  *
  * Objects move in batches. A refill is served from the transfer area if it holds any, else from the
- * fullest slabs; a flush goes to the transfer area while there is room, else to the slabs' bitmaps.
- * Producer and consumer threads so hand whole batches to each other without touching a slab. Folio
- * classes have no slabs: what overflows the transfer area is freed, what it lacks is allocated.
+ * fullest slabs; a flush goes to the slabs' bitmaps, but where other threads free what one
+ * allocates, to the transfer area while there is room: producer and consumer so hand whole batches
+ * to each other without touching a slab. Folio classes have neither: flushed folios are freed.
  *
  * Misuse is seen when a pointer reaches a bitmap; the caller's handler is then called and doesn't
  * return.

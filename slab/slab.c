@@ -81,29 +81,36 @@ enum slab_verdict slab_check(const struct slab *slab, const void *p) {
   return unlikely(word >> slot % 64 & 1) ? SLAB_DOUBLE_FREE : SLAB_OK;
 }
 
-/* The loop that every flushed object goes through: class and base stay in registers, the memmap is
- * asked once per slab. */
+/* The loop that every flushed object goes through: class, base and the word at work stay in
+ * registers, the memmap is asked once per slab. */
 unsigned slab_put(struct slab *slab, void *const *objects, unsigned n, enum slab_verdict *verdict) {
   const struct size_class c = size_classes[slab->size_class];
   const char *base = slab_addr(slab);
   size_t length = (size_t)slab->nframes << FRAME_SHIFT;
-  unsigned done = 0, lowest = slab->hint;
+  unsigned done = 0, lowest = slab->hint, at = 0;
+  uint64_t word = slab->free[0];
   for (; done < n; done++) {
     size_t offset = (size_t)((const char *)objects[done] - base);
     if (offset >= length) break;
     unsigned slot = class_slot(&c, offset), w = slot / 64;
-    uint64_t bit = (uint64_t)1 << slot % 64, word = slab->free[w];
+    uint64_t bit = (uint64_t)1 << slot % 64;
     if (unlikely(slot * (size_t)c.size != offset || slot >= c.nslots)) {
       *verdict = SLAB_INTERIOR;
       break;
+    }
+    if (w != at) {
+      slab->free[at] = word;
+      word = slab->free[at = w];
+      if (w < lowest) lowest = w;
     }
     if (unlikely((word & bit) != 0)) {
       *verdict = SLAB_DOUBLE_FREE;
       break;
     }
-    slab->free[w] = word | bit;
-    if (w < lowest) lowest = w;
+    word |= bit;
   }
+  slab->free[at] = word;
+  if (slab->free[0] != 0) lowest = 0;
   slab->hint = (uint8_t)lowest;
   slab->nfree += (uint16_t)done;
   return done;

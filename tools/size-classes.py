@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Writes slab/size_class_table.c: python3 tools/size-classes.py > slab/size_class_table.c
 
-A slab is as small as it can be with at most 1,024 slots, 1 to 64 frames and under 3 % of its tail wasted,
-but not smaller than 64 KiB (so that a miss finds enough slots) unless it has all its 1,024 slots, and
-not smaller than eight slots where 256 KiB permit."""
+A slab is as near to 64 KiB as its class permits: at most 1,024 slots, at least two, 1 to 64 frames, under 3 %
+of its tail wasted. Most slabs being of one length, what one class leaves another can use."""
 
 FRAME = 4096
 sizes = [8] + list(range(16, 129, 16))
@@ -14,11 +13,11 @@ for lg in range(7, 20):
 def slab(size):
     if size > 65536:
         return size // FRAME, 1
-    least = min(1024 * size, max(64 << 10, 8 * size), 256 << 10)
+    least = min(1024 * size, max(64 << 10, 2 * size))
     best = None
     for frames in range(1, 65):
         slots = frames * FRAME // size
-        if slots > 1024 or slots == 0:
+        if slots > 1024 or slots < 2:
             continue
         waste = frames * FRAME - slots * size
         if waste * 100 >= 3 * frames * FRAME:

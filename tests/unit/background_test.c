@@ -74,6 +74,17 @@ static void decays_and_falls_quiet(void) {
   heap_end();
 }
 
+struct flush {
+  unsigned size_class, n;
+  void *const *objects;
+};
+
+static void *flush_thread(void *arg) {
+  const struct flush *f = arg;
+  bin_flush(f->size_class, f->objects, f->n);
+  return NULL;
+}
+
 static void empties_idle_bins(void) {
   enum { N = 64 };
   void *objects[N];
@@ -81,7 +92,10 @@ static void empties_idle_bins(void) {
   struct bin_stats stats;
   begin(false);
   for (unsigned n = 0; n < N;) n += bin_refill(c, objects + n, N - n);
-  bin_flush(c, objects, N);
+  struct flush f = {c, N, objects};
+  pthread_t consumer;
+  CU_ASSERT_EQUAL(pthread_create(&consumer, NULL, flush_thread, &f), 0);
+  CU_ASSERT_EQUAL(pthread_join(consumer, NULL), 0);
   bin_stats(c, &stats);
   CU_ASSERT(stats.transfer > 0);
   fake.now += 100000;
