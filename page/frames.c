@@ -29,6 +29,7 @@
 #include "page/frames_impl.h"
 
 enum {
+  MIXING_SHARE = 16, /* of the used frames may be idle before kinds mix */
   HUGE_REFUSALS_MAX = 3,
   HUGE_RETRY_MS = 10000,
   HUGE_FAULTS_MAX = 64, /* populating a hugepage takes one fault, or 512 */
@@ -36,7 +37,7 @@ enum {
 
 struct frames frames = {
     .lock = LOCK_INIT(RANK_FRAMES),
-    .options = {.huge = FRAMES_HUGE_AUTO, .huge_threshold = 16 << 20, .decay_ms = 2500},
+    .options = {.huge = FRAMES_HUGE_AUTO, .huge_threshold = 16 << 20, .decay_ms = 250},
 };
 
 struct frames_index frames_index;
@@ -263,9 +264,25 @@ static bool place_in_partial(unsigned n, unsigned align, enum frames_kind kind, 
   return false;
 }
 
+static bool any_warm(void) {
+  for (uint32_t w = 0; w * 64 < arena.opened; w++)
+    if (frames_index.warm[w] != 0) return true;
+  return false;
+}
+
+/* Kinds are kept apart so that hugepages empty whole. Memory that lies idle in the other kind's
+ * hugepages is a worse waste once there is much of it and no warm hugepage to be had. */
+static bool mixing_pays(void) {
+  if (any_warm()) return false;
+  return frames.stats.free_resident > frames.stats.used / MIXING_SHARE + HUGEPAGE_FRAMES;
+}
+
 static int place(size_t nframes, size_t align, enum frames_kind kind, pfn_t *out) {
   if (nframes <= HUGEPAGE_FRAMES && align <= HUGEPAGE_FRAMES &&
       place_in_partial((unsigned)nframes, (unsigned)align, kind, out))
+    return 0;
+  if (nframes <= HUGEPAGE_FRAMES && align <= HUGEPAGE_FRAMES && mixing_pays() &&
+      place_in_partial((unsigned)nframes, (unsigned)align, 1 - kind, out))
     return 0;
   size_t count = (nframes + HUGEPAGE_FRAMES - 1) / HUGEPAGE_FRAMES;
   size_t align_huge = size_max(1, align / HUGEPAGE_FRAMES);

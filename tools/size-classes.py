@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Writes slab/size_class_table.c: python3 tools/size-classes.py > slab/size_class_table.c
 
-A slab is as near to 64 KiB as its class permits: at most 1,024 slots, at least two, 1 to 64 frames, under 3 %
-of its tail wasted. Most slabs being of one length, what one class leaves another can use."""
+A slab has 64 slots where they make 32 to 64 KiB, else as many as make it so: at most 1,024, at least two, in 1 to
+64 frames, with under 3 % of its tail wasted. Most slabs being of like length, what one class leaves another can
+use; the smaller they are, the sooner one is empty."""
 
 FRAME = 4096
 sizes = [8] + list(range(16, 129, 16))
@@ -13,7 +14,7 @@ for lg in range(7, 20):
 def slab(size):
     if size > 65536:
         return size // FRAME, 1
-    least = min(1024 * size, max(64 << 10, 2 * size))
+    least = max(min(1024 * size, max(32 << 10, 64 * size), 64 << 10), 2 * size)
     best = None
     for frames in range(1, 65):
         slots = frames * FRAME // size
