@@ -12,7 +12,7 @@
 
 #define ARENA ((size_t)256 * HUGEPAGE_SIZE)
 
-enum { CLASS = 20 }; /* 384 bytes, 170 slots in 16 frames */
+enum { CLASS = 12 }; /* 192 bytes, 170 slots in 8 frames */
 
 static void begin(void) { heap_begin(ARENA, true); }
 
