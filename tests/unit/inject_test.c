@@ -163,19 +163,19 @@ static void count_calls(void) {
 }
 
 static void refuse_each(enum frames_huge mode) {
-  unsigned wrong = 0, first_wrong = 0, step = 1;
+  unsigned wrong = 0, first_wrong = 0, samples = 1 + (unsigned)(test_steps(1000000) / 1000);
   huge = mode;
   refuse_with = 0;
   refuse_every = 0;
   count_calls();
   CU_ASSERT_TRUE(calls_made > 20);
-  if (DEBUG_CHECKS) step = 1 + calls_made / 60;
+  unsigned step = 1 + calls_made / samples;
   for (refuse_at = 1; refuse_at <= calls_made; refuse_at += step)
     if (!child_lives(whole_life) && wrong++ == 0) first_wrong = refuse_at;
   if (wrong > 0)
     printf("%u of %u refusals went wrong, the first at %u\n", wrong, calls_made, first_wrong);
   else
-    printf("%u calls, each refused\n", calls_made);
+    printf("of %u calls each %uth refused\n", calls_made, step);
   CU_ASSERT_EQUAL(wrong, 0);
 }
 

@@ -1,0 +1,63 @@
+#!/bin/bash
+# Compiles everything with gcc and clang, warnings being errors, and runs the unit tests of the debug build (every invariant and
+# lock rank checked) and of the address, undefined-behaviour and thread sanitizers. No report is accepted.
+# serial
+# timeout: 1500
+set -u
+cd "$(dirname "$0")/.." || exit 1
+export QUIRE_STEPS=${QUIRE_STEPS:-30000}
+[[ ${QUIRE_LONG:-0} == 0 ]] || export QUIRE_STEPS=2000000
+export ASAN_OPTIONS=detect_leaks=0:abort_on_error=0:allocator_may_return_null=1:handle_segv=0
+export UBSAN_OPTIONS=print_stacktrace=1
+export TSAN_OPTIONS=halt_on_error=0:exitcode=66:handle_segv=0
+status=0
+tests=$(find tests/unit -maxdepth 1 -name '*_test.c' | sed 's,.*/\(.*\)\.c,\1,' | sort)
+logs=build/variants
+mkdir -p $logs
+
+# ---- warnings ----
+warnings() { # compiler
+  if ! command -v "$1" >/dev/null; then
+    echo "SKIP warnings-$1: no $1 here"
+  elif make -s -j"$(nproc)" CC="$1" B="build/werror-$1" CFLAGS="-O2 -g -Werror" objects \
+    $(find tests/unit -maxdepth 1 -name '*.c' | sed "s,^,build/werror-$1/,; s,c\$,o,") >"$logs/werror-$1.log" 2>&1; then
+    echo "PASS warnings-$1"
+  else
+    echo "FAIL warnings-$1: $(grep -m 2 -E 'error' "$logs/werror-$1.log" | tr '\n' ' ')"
+    status=1
+  fi
+}
+warnings gcc
+warnings clang
+
+# ---- variants ----
+run_one() { # variant test
+  local log=$logs/$1-$2.log code
+  timeout 300 "build/$1/tests/$2" >"$log" 2>&1
+  code=$?
+  grep -aE '^(PASS|FAIL|SKIP) ' "$log" | sed -E "s/^([A-Z]+) /\1 $1.${2%_test}./"
+  local report
+  report=$(grep -aE 'WARNING: ThreadSanitizer|ERROR: AddressSanitizer|runtime error:|^SUMMARY' "$log" | head -n 2 | tr '\n' ' ')
+  if [[ -n $report ]]; then
+    echo "FAIL $1.$2: $report($log)"
+  elif ((code != 0)) && ! grep -q '^FAIL ' "$log"; then
+    echo "FAIL $1.$2: ended with status $code: $(tail -n 1 "$log" | cat -v)"
+  fi
+}
+export -f run_one
+export logs
+
+for variant in debug asan tsan; do
+  targets=$(for t in $tests; do echo "build/$variant/tests/$t"; done)
+  # shellcheck disable=SC2086
+  if ! make -s -j"$(nproc)" VARIANT=$variant $targets >"$logs/$variant.log" 2>&1; then
+    echo "FAIL build-$variant: $(grep -m 2 -E 'error|Error' "$logs/$variant.log" | tr '\n' ' ')"
+    status=1
+    continue
+  fi
+  # One after the other: a test's threads want the processors, and the machine may be small.
+  for t in $tests; do run_one $variant "$t"; done >"$logs/$variant.out"
+  cat "$logs/$variant.out"
+  ! grep -q '^FAIL ' "$logs/$variant.out" || status=1
+done
+exit $status
