@@ -4,8 +4,8 @@
 . "$(dirname "$0")/lib.sh"
 need redis-server redis-cli redis-benchmark perl
 
-keys=$(amount 15000 300000)
-requests=$(amount 80000 2000000)
+keys=$(amount 15000 150000)
+requests=$(amount 80000 800000)
 
 # The known values: strings, hashes, lists and sorted sets in database 1, many of them overwritten,
 # grown and deleted on the way. Printed as commands in redis' own protocol.
@@ -50,7 +50,7 @@ start_server() { # "quire" or "", directory
   [[ -z $1 ]] || prefix=("${on_quire[@]}")
   mkdir -p "$dir"
   "${prefix[@]}" redis-server --port 0 --unixsocket "$dir/socket" --dir "$dir" --save "" --appendonly no \
-    --enable-debug-command yes --io-threads "$(amount 1 3)" --io-threads-do-reads yes --lazyfree-lazy-user-del yes \
+    --enable-debug-command yes --io-threads "$(amount 1 2)" --io-threads-do-reads yes --lazyfree-lazy-user-del yes \
     --lazyfree-lazy-user-flush yes --busy-reply-threshold 0 >"$dir/log" 2>&1 &
   server=$!
   servers+=("$server")
