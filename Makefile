@@ -128,19 +128,19 @@ deps:
 deps-%:
 	@tools/deps.sh $*
 
-demo: deps-build deps-demo
+demo: deps-demo
 	@$(MAKE) --no-print-directory -s all
 	@tools/demo.sh
 
-check: deps-build deps-check
+check: deps-check
 	@$(MAKE) --no-print-directory -s all tests
 	@tests/check.sh
 
-check-long: deps-build deps-check
+check-long: deps-check
 	@$(MAKE) --no-print-directory -s all tests
 	@QUIRE_LONG=1 tests/check.sh
 
-bench: deps-build deps-bench
+bench: deps-bench
 	@$(MAKE) --no-print-directory -s all bench-programs
 	@bench/bench.sh
 

@@ -185,7 +185,10 @@ static void thread_exit(void *arg) {
   /* Nobody else can find it any more. */
   state = THREAD_DEAD;
   tcache_self = &none;
-  for (unsigned c = 0; c < CACHED_CLASSES; c++) flush_class(tc, c);
+  for (unsigned c = 0; c < CACHED_CLASSES; c++) {
+    size_t n = held(tc, c);
+    if (n > 0) bin_flush_to_slabs(c, bottom_of(tc, c) + 1, (unsigned)n);
+  }
   budget_return(tc, tc->budget);
   desc_free(tc);
 }

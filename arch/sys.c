@@ -79,20 +79,23 @@ static int linux_refresh(void *p, size_t length) {
 }
 
 /* mmap and mremap with a fixed target unmap what is there before they can fail, and then anybody's
- * mapping may fill the hole. Its charge and its mapping were just given back, so this succeeds; if
- * not, going on would be somebody's lost data. */
-static void linux_mend(void *p, size_t length) { assert_always(linux_refresh(p, length) == 0); }
+ * mapping may fill the hole. So the range is mapped anew; its charge was just given back, but under
+ * strict overcommit another process may have taken it by now: then the address range at least is
+ * kept. */
+static int linux_mend(void *p, size_t length, int err) {
+  if (linux_refresh(p, length) == 0) return err;
+  assert_always(linux_map(p, length, PROT_NONE, MAP_FIXED | MAP_NORESERVE, NULL) == 0);
+  return -ENOTRECOVERABLE;
+}
 
-static long linux_move_onto(void *from, void *to, size_t length, int flags) {
+static int linux_move_onto(void *from, void *to, size_t length, int flags) {
   long r = raw_call6(SYS_mremap, (long)from, (long)length, (long)length,
                      MREMAP_MAYMOVE | MREMAP_FIXED | flags, (long)to, 0);
-  if (r >= 0 || r <= -4096) return 0;
-  linux_mend(to, length);
-  return r;
+  return r < 0 && r > -4096 ? linux_mend(to, length, (int)r) : 0;
 }
 
 static int linux_move(void *from, void *to, size_t length) {
-  return (int)linux_move_onto(from, to, length, REMAP_DONTUNMAP);
+  return linux_move_onto(from, to, length, REMAP_DONTUNMAP);
 }
 
 /* Elsewhere first, so that an empty pool changes nothing here. */
@@ -100,7 +103,7 @@ static int linux_refresh_hugetlb(void *p, size_t length) {
   void *pages;
   int err = linux_map(NULL, length, PROT_READ | PROT_WRITE, MAP_HUGETLB | MAP_HUGE_2MB, &pages);
   if (err != 0) return err;
-  err = (int)linux_move_onto(pages, p, length, 0);
+  err = linux_move_onto(pages, p, length, 0);
   if (err != 0) (void)linux_unreserve(pages, length);
   return err;
 }

@@ -33,11 +33,13 @@ struct sys_ops {
   /* Makes pages present and writable in one call (Linux 5.14). */
   int (*populate)(void *p, size_t length);
   /* Moves page tables from one open range to another; the source stays open and reads zeros
-   * (mremap with DONTUNMAP, Linux 5.7). */
+   * (mremap with DONTUNMAP, Linux 5.7). A failure changes the target's contents at most, but for
+   * -ENOTRECOVERABLE: the target is a reservation without access from now on. */
   int (*move)(void *from, void *to, size_t length);
   /* Puts a fresh private anonymous mapping over an open range: contents lost, neighbours merge. */
   int (*refresh)(void *p, size_t length);
-  /* The same from the reserved hugetlb pool; 2 MiB units; -ENOMEM where the pool is empty. */
+  /* The same from the reserved hugetlb pool; 2 MiB units; -ENOMEM where the pool is empty.
+   * -ENOTRECOVERABLE as above. */
   int (*refresh_hugetlb)(void *p, size_t length);
   /* Monotonic milliseconds, coarse. */
   uint64_t (*now_ms)(void);

@@ -1,8 +1,9 @@
 #include "page/folio.h"
 
-#include <string.h>
+#include <errno.h>
 
 #include "arch/sys.h"
+#include "page/hugepage.h"
 
 struct desc_cache folio_cache = DESC_CACHE_INIT(sizeof(struct folio), "folio");
 
@@ -89,6 +90,19 @@ void folio_set_class(struct folio *folio, unsigned size_class) {
   memmap_reclass(folio->pfn, (size_t)folio->nframes + folio->nguard, size_class);
 }
 
+/* Its frames can't be touched any more: they stay used for ever, and say so. */
+static cold void retire(struct folio *folio) {
+  pfn_t pfn = folio->pfn;
+  size_t n = folio->nframes;
+  memmap_clear(pfn, n, MEMDESC_FOLIO);
+  store_release(&folio->refs, 0);
+  desc_free(folio);
+  for (size_t i = 0; i < n; i++) {
+    pfn_t at = pfn_add(pfn, i);
+    memmap_set(at, 1, memdesc_make(MEMDESC_POISON, 0, &arena.hugepages[pfn_hugepage(at).n]));
+  }
+}
+
 struct folio *folio_move(struct folio *folio, size_t nframes, unsigned size_class) {
   bool zero;
   size_t moved = size_min(nframes, folio->nframes);
@@ -96,10 +110,12 @@ struct folio *folio_move(struct folio *folio, size_t nframes, unsigned size_clas
   /* Aligned alike, whole page tables move at once and hugepages stay whole. */
   struct folio *to = folio_alloc(nframes, HUGEPAGE_FRAMES, size_class, false, &zero);
   if (to == NULL) return NULL;
-  if (frames_move(folio->pfn, to->pfn, moved) != 0) {
+  int err = frames_move(folio->pfn, to->pfn, moved);
+  if (err == -ENOTRECOVERABLE)
+    retire(to);
+  else if (err != 0)
     folio_free(to);
-    return NULL;
-  }
+  if (err != 0) return NULL;
   pfn_t from = folio->pfn;
   size_t n = folio->nframes;
   memmap_clear(from, n, MEMDESC_FOLIO);

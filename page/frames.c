@@ -178,15 +178,7 @@ bool frames_want_huge(void) {
  */
 void frames_advise(struct hugepage *hp, uint32_t count, bool huge) {
   void *p = hugepage_addr(hugepage_number(hp));
-  size_t length = (size_t)count << HUGEPAGE_SHIFT;
-  if (frames.options.huge == FRAMES_HUGE_HUGETLB) {
-    if (sys->refresh_hugetlb(p, length) == 0) {
-      for (uint32_t i = 0; i < count; i++) hp[i].flags |= HUGEPAGE_HUGETLB;
-      return;
-    }
-    huge = true;
-  }
-  int err = sys->advise_huge(p, length, huge);
+  int err = sys->advise_huge(p, (size_t)count << HUGEPAGE_SHIFT, huge);
   for (uint32_t i = 0; i < count; i++) {
     bool was = (hp[i].flags & HUGEPAGE_ADVISED) != 0, is = huge && err == 0;
     if (is && !was) frames.stats.huge_advised++;
@@ -195,13 +187,28 @@ void frames_advise(struct hugepage *hp, uint32_t count, bool huge) {
   }
 }
 
+/* Backs fresh hugepages from the reserved pool; 0 or a negative errno, see sys.h. */
+static int back_by_hugetlb(struct hugepage *hp, uint32_t count) {
+  void *p = hugepage_addr(hugepage_number(hp));
+  int err = sys->refresh_hugetlb(p, (size_t)count << HUGEPAGE_SHIFT);
+  for (uint32_t i = 0; i < count && err == 0; i++) hp[i].flags |= HUGEPAGE_HUGETLB;
+  /* Not to be touched: in no list, for ever. */
+  for (uint32_t i = 0; i < count && err == -ENOTRECOVERABLE; i++) hp[i].state = HUGEPAGE_ISOLATED;
+  return err;
+}
+
 static int open_more(uint32_t count) {
   uint32_t from = arena.opened;
+  bool hugetlb = frames.options.huge == FRAMES_HUGE_HUGETLB;
   int err = arena_open(count);
   if (err != 0) return err;
-  for (uint32_t n = from; n < arena.opened; n++) frames_link(&arena.hugepages[n]);
+  struct hugepage *hp = &arena.hugepages[from];
+  uint32_t opened = arena.opened - from;
   frames.stats.opened = (size_t)arena.opened * HUGEPAGE_FRAMES;
-  frames_advise(&arena.hugepages[from], arena.opened - from, frames_want_huge());
+  if (hugetlb) err = back_by_hugetlb(hp, opened);
+  if (err == -ENOTRECOVERABLE) return -ENOMEM;
+  for (uint32_t i = 0; i < opened; i++) frames_link(&hp[i]);
+  if (!hugetlb || err != 0) frames_advise(hp, opened, hugetlb || frames_want_huge());
   return 0;
 }
 

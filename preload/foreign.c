@@ -15,12 +15,12 @@
 
 enum { CHUNK_MAPPED = 2, CHUNK_NON_MAIN = 4, CHUNK_FLAGS = 7, CHUNK_HEADER = 16 };
 
+/* Below brk's end, and in no loaded object: the program's own data may lie just below brk's
+ * beginning. */
 static bool in_brk_heap(const void *p) {
-  extern char end[] __attribute__((weak));
-  uintptr_t top = (uintptr_t)sbrk(0);
-  /* Without a better witness of where brk began: within 64 GiB below its end. */
-  return (uintptr_t)p < top && top - (uintptr_t)p < ((uintptr_t)1 << 36) &&
-         (uintptr_t)p > (uintptr_t)end;
+  uintptr_t top = (uintptr_t)sbrk(0), at = (uintptr_t)p;
+  Dl_info object;
+  return at < top && top - at < (uintptr_t)1 << 36 && dladdr(p, &object) == 0;
 }
 
 static bool looks_like_libcs(const void *p) {

@@ -272,6 +272,10 @@ void bin_flush(unsigned size_class, void *const *objects, unsigned n) {
   if (put < n) free_objects(size_class, objects + put, n - put);
 }
 
+void bin_flush_to_slabs(unsigned size_class, void *const *objects, unsigned n) {
+  free_objects(size_class, objects, n);
+}
+
 void bin_free_now(unsigned size_class, void *object) { free_objects(size_class, &object, 1); }
 
 /* ---- giving back ---- */

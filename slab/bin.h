@@ -27,7 +27,10 @@ unsigned bin_refill(unsigned size_class, void **out, unsigned n);
 /* Takes n objects of the class back. */
 void bin_flush(unsigned size_class, void *const *objects, unsigned n);
 
-/* The same past the transfer area: one object whose freeing is to be checked now, and seen now. */
+/* The same past the transfer area. */
+void bin_flush_to_slabs(unsigned size_class, void *const *objects, unsigned n);
+
+/* The same: one object whose freeing is to be checked now, and seen now. */
 void bin_free_now(unsigned size_class, void *object);
 
 /* Empties the transfer areas, and frees empty slabs that bins kept; only what has not been in use
