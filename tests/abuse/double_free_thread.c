@@ -4,6 +4,7 @@
 #include "abuse.h"
 
 static void *free_it(void *p) {
+  free_first_half(MANY);
   free(p);
   return NULL;
 }
@@ -12,7 +13,6 @@ int main(void) {
   pthread_t thread;
   stock_up(200, MANY);
   void *p = malloc(200);
-  free_first_half(MANY);
   say(p);
   pthread_create(&thread, NULL, free_it, p);
   pthread_join(thread, NULL);

@@ -29,6 +29,7 @@ static struct object {
   unsigned char *p;
   size_t size;
   unsigned char tag;
+  bool aligned; /* its size alone doesn't tell its class: no sized free */
 } objects[OBJECTS];
 
 static bool refusing;
@@ -76,13 +77,13 @@ static void placed(struct object *o, void *p, size_t size, size_t align, unsigne
   }
   expect((uintptr_t)p % align == 0, "misaligned");
   expect(quire_usable_size(p) >= size, "too small");
-  *o = (struct object){p, size, (unsigned char)tag};
+  *o = (struct object){p, size, (unsigned char)tag, o->aligned};
   fill(o);
 }
 
 static void release(struct object *o, unsigned how) {
   if (o->p != NULL) check(o);
-  if (how % 4 == 0 && o->p != NULL)
+  if (how % 4 == 0 && o->p != NULL && !o->aligned)
     quire_free_sized(o->p, o->size);
   else
     quire_free(o->p);
@@ -106,6 +107,7 @@ static void allocate(struct input *in, struct object *o, unsigned how) {
     p = quire_aligned_alloc(align = (size_t)1 << byte(in) % 23, size);
     break;
   }
+  o->aligned = how % 3 == 2;
   placed(o, p, size, align, how + 1);
 }
 
@@ -126,8 +128,8 @@ static void resize(struct input *in, struct object *o, unsigned tag) {
 
 static void *free_elsewhere(void *arg) {
   release(arg, 1);
-  struct object o = {quire_malloc(100), 100, 1};
-  quire_free(o.p);
+  void *p = quire_malloc(100);
+  quire_free(p);
   return NULL;
 }
 
