@@ -39,8 +39,8 @@ else ifneq ($(VARIANT),release)
 $(error VARIANT=$(VARIANT): want release, debug, asan or tsan)
 endif
 
-# liburing drives the background thread's ring; where its headers are missing the loop is poll's alone.
-URING := $(shell $(CC) -fsyntax-only -include liburing.h -x c /dev/null 2>/dev/null && echo yes)
+# liburing drives the background thread's ring; where it is missing the loop is poll's alone.
+URING := $(shell echo 'int main(void) { return 0; }' | $(CC) -include liburing.h -x c - -luring -o /dev/null 2>/dev/null && echo yes)
 ifeq ($(URING),yes)
 FLAGS += -DQUIRE_URING=1
 LIBS += -luring

@@ -244,8 +244,12 @@ int frames_move(pfn_t from, pfn_t to, size_t nframes) {
   if (load_relaxed(&frames.nmoved) >= MOVED_MAX) return -ENOSPC;
   if (frames.options.huge == FRAMES_HUGE_HUGETLB) return -EINVAL;
   int err = sys->move(arena_addr(from), arena_addr(to), nframes * FRAME_SIZE);
-  if (err != 0) return err;
   lock_acquire(&frames.lock);
+  if (err == -ENOTRECOVERABLE) frames.nmoved = MOVED_MAX; /* strict overcommit at its limit: no more */
+  if (err != 0) {
+    lock_release(&frames.lock);
+    return err;
+  }
   mark_moved(to, nframes);
   forget_residency(from, nframes);
   frames.stats.moves++;

@@ -14,7 +14,10 @@ __attribute__((destructor)) static void leave(void) { free(mine); }
 
 char *plugin_make(size_t size) {
   free(of_thread);
-  of_thread = strdup(mine);
+  /* Not strdup: bound deep, its memory would come from the preloaded malloc and go to libc's free, which no
+   * preloaded malloc survives. */
+  of_thread = malloc(strlen(mine) + 1);
+  if (of_thread) strcpy(of_thread, mine);
   char *made = calloc(1, size);
   for (size_t i = 0; made && i < size; i++) made[i] = (char)(i * 7 + 5);
   return made;
