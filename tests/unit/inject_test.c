@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "alloc/options.h"
 #include "alloc/tcache.h"
 #include "arch/sys.h"
 #include "page/frames.h"
@@ -111,6 +112,7 @@ static void whole_life(void) {
   /* The first call starts the heap, and may fail to. */
   void *first = quire_malloc(10);
   expect(first);
+  options.background = CHOICE_BACKGROUND_OFF; /* its calls would come at any time */
   heap_configure(huge, 4 << 20, 1000);
   live(600);
   pthread_t thread;
