@@ -34,7 +34,9 @@
 
 enum {
   SLOTS_MAX = 1024,        /* objects of one class */
-  SLOTS_BYTES = 64 << 10,  /* and bytes, for slab classes */
+  SLOTS_BYTES = 64 << 10,  /* and bytes, for slab classes; */
+  SLOTS_FEW = 32,          /* but so many are allowed */
+  FEW_BYTES = 512 << 10,   /* while they are not more than this */
   FOLIO_BYTES = 512 << 10, /* for folio classes (at least one folio) */
   LIMIT_FIRST = 8,         /* objects, at a class's first miss */
   LIMIT_FIRST_BYTES = 4 << 10,
@@ -72,7 +74,8 @@ static bool have_key;
 static unsigned slots_of(unsigned c) {
   size_t size = class_size(c);
   if (!class_is_slab(c)) return (unsigned)size_max(1, FOLIO_BYTES / size / 2);
-  return (unsigned)size_min(SLOTS_MAX, size_max(2, SLOTS_BYTES / size));
+  size_t few = size_min(SLOTS_FEW, FEW_BYTES / size);
+  return (unsigned)size_min(SLOTS_MAX, size_max(few, SLOTS_BYTES / size));
 }
 
 static void **bottom_of(struct tcache *tc, unsigned c) { return &tc->slots[slots_from[c]]; }
