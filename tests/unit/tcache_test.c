@@ -96,7 +96,7 @@ static void unused_classes_are_scavenged(void) {
   unsigned c = class_of(48);
   for (int i = 0; i < 20; i++) cycle(48, objects, 4000);
   size_t before = tcache_objects(c);
-  for (int i = 0; i < 300; i++) cycle(65536, objects, 200);
+  for (int i = 0; i < 60; i++) cycle(65536, objects, 200);
   CU_ASSERT_TRUE(before > 64);
   CU_ASSERT_TRUE(tcache_objects(c) <= before / 4);
   CU_ASSERT_TRUE(tcache_consistent());
