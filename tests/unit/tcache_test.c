@@ -267,7 +267,7 @@ static void owners_lose_nothing_while_they_hammer(void) {
   if (!takeable()) return;
   give_back();
   stop = 0;
-  steps = test_steps(2000000);
+  steps = test_steps(300000);
   pthread_create(&taker, NULL, reclaim_always, NULL);
   for (uintptr_t i = 0; i < 3; i++) pthread_create(&threads[i], NULL, hammer, (void *)(i + 1));
   for (int i = 0; i < 3; i++) {
