@@ -312,26 +312,29 @@ static bool trim_transfer(unsigned size_class, bool all) {
   return more;
 }
 
-static void trim_empty_slab(unsigned size_class) {
+/* A bin keeps one empty slab; two threads that ran dry together may have left it more. */
+static void trim_empty_slabs(unsigned size_class) {
   struct bin *bin = &bins[size_class];
-  struct slab *slab = NULL;
-  lock_acquire(&bin->lock);
-  for (slab = bin->partial[0]; slab != NULL && !slab_is_empty(slab); slab = slab->next) {
-  }
-  if (slab != NULL) {
-    list_remove(bin, slab);
-    bin->nslabs--;
-    bin->nempty--;
-  }
-  lock_release(&bin->lock);
-  if (slab != NULL) slab_destroy(slab);
+  struct slab *slab;
+  do {
+    lock_acquire(&bin->lock);
+    for (slab = bin->partial[0]; slab != NULL && !slab_is_empty(slab); slab = slab->next) {
+    }
+    if (slab != NULL) {
+      list_remove(bin, slab);
+      bin->nslabs--;
+      bin->nempty--;
+    }
+    lock_release(&bin->lock);
+    if (slab != NULL) slab_destroy(slab);
+  } while (slab != NULL);
 }
 
 bool bin_trim(bool all) {
   bool more = false;
   for (unsigned c = 0; c < CACHED_CLASSES; c++) {
     more |= trim_transfer(c, all);
-    if (c < SLAB_CLASSES) trim_empty_slab(c);
+    if (c < SLAB_CLASSES) trim_empty_slabs(c);
   }
   return more;
 }
