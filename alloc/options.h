@@ -15,7 +15,7 @@
                 "hugetlb: the system's reserved pool, hugepages where it is empty.")               \
   OPTION_SIZE(huge_threshold, 16 << 20, 0, (size_t)1 << 40,                                        \
               "Heap size from which huge:auto asks for hugepages.")                                \
-  OPTION_NUMBER(decay_ms, 250, 0, 3600000,                                                        \
+  OPTION_NUMBER(decay_ms, 500, 0, 3600000,                                                        \
                 "Milliseconds for which freed memory beyond demand stays with the program.")       \
   OPTION_CHOICE(background, 0, "auto|off",                                                         \
                 "A thread that gives memory back while the program is idle; auto starts it once "  \

@@ -27,7 +27,7 @@ extern "C" {
  *      system's reserved pool, hugepages where it is empty.
  *   huge_threshold:0 to 1T [16M]
  *      Heap size from which huge:auto asks for hugepages.
- *   decay_ms:0 to 3600000 [250]
+ *   decay_ms:0 to 3600000 [500]
  *      Milliseconds for which freed memory beyond demand stays with the program.
  *   background:auto|off [auto]
  *      A thread that gives memory back while the program is idle; auto starts it once the heap has

@@ -33,11 +33,13 @@ enum {
   HUGE_REFUSALS_MAX = 3,
   HUGE_RETRY_MS = 10000,
   HUGE_FAULTS_MAX = 64, /* populating a hugepage takes one fault, or 512 */
+  HUGE_STALL_US =
+      1000, /* clearing 2 MiB takes a tenth or two of this, and so do 512 small faults */
 };
 
 struct frames frames = {
     .lock = LOCK_INIT(RANK_FRAMES),
-    .options = {.huge = FRAMES_HUGE_AUTO, .huge_threshold = 16 << 20, .decay_ms = 250},
+    .options = {.huge = FRAMES_HUGE_AUTO, .huge_threshold = 16 << 20, .decay_ms = 500},
 };
 
 struct frames_index frames_index;
@@ -229,6 +231,14 @@ static int find_empty(uint32_t count, uint32_t align, hpn_t *out) {
   return 0;
 }
 
+/* A cold hugepage is about to be used: what it was advised when it was opened may no longer be
+ * wanted. */
+static void settle_backing(struct hugepage *hp) {
+  bool huge = frames_want_huge(), advised = (hp->flags & HUGEPAGE_ADVISED) != 0;
+  if (hp->nresident != 0 || (hp->flags & HUGEPAGE_HUGETLB) != 0) return;
+  if (frames.options.huge == FRAMES_HUGE_AUTO && huge != advised) frames_advise(hp, 1, huge);
+}
+
 /* Takes frames [pfn, pfn + n), all free, from one or more hugepages. True when all were zero. */
 static bool take(pfn_t pfn, size_t n, enum frames_kind kind) {
   bool zero = true;
@@ -240,9 +250,7 @@ static bool take(pfn_t pfn, size_t n, enum frames_kind kind) {
     if (hp->state == HUGEPAGE_EMPTY) {
       frames.stats.hugepages++;
       hp->kind = (uint8_t)kind;
-      bool huge = frames_want_huge();
-      if (resident == 0 && huge && (hp->flags & (HUGEPAGE_ADVISED | HUGEPAGE_HUGETLB)) == 0)
-        frames_advise(hp, 1, true);
+      settle_backing(hp);
     }
     zero = hugepage_take(hp, index, here) && zero;
     frames.stats.free_resident -= here - (hp->nresident - resident);
@@ -300,21 +308,25 @@ static int place(size_t nframes, size_t align, enum frames_kind kind, pfn_t *out
   return err;
 }
 
-/* Touches a fresh hugepage at once, to see whether the kernel really had one: what else would be
- * found out by 512 faults instead of one. Outside the lock. */
+/* Touches a fresh hugepage at once, to see how the kernel takes it: it may have none and use 512
+ * faults instead of one, or take long to find or clear one (compacting memory; in a virtual machine
+ * whose host has the page's memory yet to find). Outside the lock. */
 static void populate_huge(hpn_t hpn) {
-  uint64_t faults = sys->minor_faults();
+  uint64_t faults = sys->minor_faults(), began = sys->thread_cpu_us();
   int err = sys->populate(hugepage_addr(hpn), HUGEPAGE_SIZE);
-  bool refused = err == 0 && sys->minor_faults() - faults > HUGE_FAULTS_MAX;
+  if (err != 0) return;
+  bool fallback = sys->minor_faults() - faults > HUGE_FAULTS_MAX;
+  bool stalled = sys->thread_cpu_us() - began > HUGE_STALL_US;
   lock_acquire(&frames.lock);
-  if (refused) {
-    frames.stats.huge_fallbacks++;
+  frames.stats.huge_fallbacks += fallback;
+  frames.stats.huge_stalls += stalled;
+  if (fallback || stalled) {
     if (++frames.huge_refusals >= HUGE_REFUSALS_MAX) {
       frames.huge_refusals = 0;
       frames.huge_refused_until = sys->now_ms() + HUGE_RETRY_MS;
     }
-  } else if (err == 0) {
-    frames.huge_refusals = 0;
+  } else if (frames.huge_refusals > 0) {
+    frames.huge_refusals--;
   }
   lock_release(&frames.lock);
 }

@@ -40,6 +40,7 @@ struct frames_stats {
   uint64_t discarded;  /* frames given back so far */
   uint64_t discard_failures;
   uint64_t huge_fallbacks; /* asked for a hugepage, got small pages */
+  uint64_t huge_stalls;    /* got one, but only after long */
   uint64_t moves;          /* runs whose page tables were moved */
   size_t metadata;         /* bytes of the lists and sets themselves, as far as they are in use */
 };

@@ -353,6 +353,21 @@ static void hugepages_that_are_none_make_it_back_off(void) {
   end();
 }
 
+static void hugepages_that_take_long_make_it_back_off(void) {
+  begin_huge(FRAMES_HUGE_AUTO, 0);
+  fake.populate_us = 5000;
+  for (int i = 0; i < 10; i++) (void)get(HUGEPAGE_FRAMES, FRAMES_SLAB);
+  CU_ASSERT_TRUE(stats_now().huge_stalls >= 3);
+  unsigned before = advised_huge;
+  for (int i = 0; i < 10; i++) (void)get(HUGEPAGE_FRAMES, FRAMES_SLAB);
+  CU_ASSERT_EQUAL(advised_huge, before);
+  fake.now += 60000;
+  fake.populate_us = 100;
+  for (int i = 0; i < 10; i++) (void)get(HUGEPAGE_FRAMES, FRAMES_SLAB);
+  CU_ASSERT_TRUE(advised_huge > before);
+  end();
+}
+
 static void refused_advice_is_no_failure(void) {
   begin_huge(FRAMES_HUGE_ALWAYS, 0);
   fake.refuse[FAKE_ADVISE_HUGE] = -EINVAL; /* a kernel without transparent hugepages */
@@ -420,6 +435,7 @@ static const struct unit_test tests[] = {
     {"always_asks_from_the_first_on", always_asks_from_the_first_on},
     {"auto_waits_for_the_threshold", auto_waits_for_the_threshold},
     {"hugepages_that_are_none_make_it_back_off", hugepages_that_are_none_make_it_back_off},
+    {"hugepages_that_take_long_make_it_back_off", hugepages_that_take_long_make_it_back_off},
     {"refused_advice_is_no_failure", refused_advice_is_no_failure},
     {"hugetlb_comes_from_the_pool", hugetlb_comes_from_the_pool},
     {"empty_pool_falls_back", empty_pool_falls_back},

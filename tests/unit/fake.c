@@ -83,7 +83,10 @@ static int fake_collapse(void *p, size_t length) {
 
 static int fake_populate(void *p, size_t length) {
   int err = grant(FAKE_POPULATE, p, NULL, length);
-  if (err == 0) add_relaxed(&fake.faults, fake.populate_faults);
+  if (err == 0) {
+    add_relaxed(&fake.faults, fake.populate_faults);
+    add_relaxed(&fake.cpu_us, fake.populate_us);
+  }
   return err != 0 || is_made_up(p) ? err : sys_linux.populate(p, length);
 }
 
@@ -108,6 +111,8 @@ static uint64_t fake_now_ms(void) {
 
 static uint64_t fake_minor_faults(void) { return load_relaxed(&fake.faults); }
 
+static uint64_t fake_thread_cpu_us(void) { return load_relaxed(&fake.cpu_us); }
+
 static int fake_rseq_fence(void) {
   int err = grant(FAKE_RSEQ_FENCE, NULL, NULL, 0);
   return err != 0 ? err : sys_linux.rseq_fence();
@@ -128,6 +133,7 @@ static const struct sys_ops fake_ops = {
     .refresh_hugetlb = fake_refresh_hugetlb,
     .now_ms = fake_now_ms,
     .minor_faults = fake_minor_faults,
+    .thread_cpu_us = fake_thread_cpu_us,
     .rseq_fence = fake_rseq_fence,
 };
 

@@ -52,6 +52,8 @@ struct fake {
   uint64_t now;        /* ms */
   uint64_t faults;
   unsigned populate_faults; /* what one populate call costs: 1 is a hugepage, 512 small pages */
+  uint64_t cpu_us;
+  unsigned populate_us; /* CPU time that one populate call takes */
   bool real_clock;
   /* Told of every call that was granted, before it is made. */
   void (*seen)(enum fake_call call, char *p, char *to, size_t length);

@@ -39,7 +39,7 @@ static void nothing_is_no_entry(void) {
     parse(confs[i]);
     CU_ASSERT_EQUAL(lines, 0);
     CU_ASSERT_EQUAL(options.huge_threshold, 16 << 20);
-    CU_ASSERT_EQUAL(options.decay_ms, 250);
+    CU_ASSERT_EQUAL(options.decay_ms, 500);
   }
 }
 
@@ -108,13 +108,13 @@ static void numbers(void) {
   CU_ASSERT_EQUAL(lines, 0);
   parse("decay_ms:3600001");
   CU_ASSERT_STRING_EQUAL(said, "quire: QUIRE_CONF: decay_ms:3600001 is not possible: want a number "
-                               "from 0 to 3600000; keeping 250\n");
+                               "from 0 to 3600000; keeping 500\n");
   /* A number is no size: it has no suffixes. */
   parse("decay_ms:1k");
   CU_ASSERT_STRING_EQUAL(said,
                          "quire: QUIRE_CONF: decay_ms:1k is not possible: want a number from 0 "
-                         "to 3600000; keeping 250\n");
-  CU_ASSERT_EQUAL(options.decay_ms, 250);
+                         "to 3600000; keeping 500\n");
+  CU_ASSERT_EQUAL(options.decay_ms, 500);
 }
 
 static void choices(void) {
