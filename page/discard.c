@@ -19,9 +19,10 @@
 #include "page/frames_impl.h"
 
 enum {
-  RUNS_MAX = 64,           /* discard calls for one hugepage in one go */
-  KEEP_LEVEL = LEVELS - 1, /* decay leaves hugepages this full alone */
-  MOVED_MAX = 2048,        /* hugepages whose mapping may differ from their neighbours' */
+  COLLAPSE_STALL_US = 3000, /* finding, clearing and copying 2 MiB takes a fifth of this */
+  RUNS_MAX = 64,            /* discard calls for one hugepage in one go */
+  KEEP_LEVEL = LEVELS - 1,  /* decay leaves hugepages this full alone */
+  MOVED_MAX = 2048,         /* hugepages whose mapping may differ from their neighbours' */
   COLLAPSE_MIN =
       HUGEPAGE_FRAMES * 7 / 8, /* resident frames that make a hugepage worth collapsing */
 };
@@ -245,7 +246,8 @@ int frames_move(pfn_t from, pfn_t to, size_t nframes) {
   if (frames.options.huge == FRAMES_HUGE_HUGETLB) return -EINVAL;
   int err = sys->move(arena_addr(from), arena_addr(to), nframes * FRAME_SIZE);
   lock_acquire(&frames.lock);
-  if (err == -ENOTRECOVERABLE) frames.nmoved = MOVED_MAX; /* strict overcommit at its limit: no more */
+  if (err == -ENOTRECOVERABLE)
+    frames.nmoved = MOVED_MAX; /* strict overcommit at its limit: no more */
   if (err != 0) {
     lock_release(&frames.lock);
     return err;
@@ -281,7 +283,12 @@ bool frames_collapse_one(void) {
   lock_release(&frames.lock);
   /* In the caller's time and without the lock: frames may come and go meanwhile, the kernel copes.
    */
-  if (hp != NULL) (void)sys->collapse(hugepage_addr(hugepage_number(hp)), HUGEPAGE_SIZE);
+  if (hp != NULL) {
+    uint64_t began = sys->thread_cpu_us();
+    int err = sys->collapse(hugepage_addr(hugepage_number(hp)), HUGEPAGE_SIZE);
+    frames_judge_huge(err == -ENOMEM || err == -EAGAIN, sys->thread_cpu_us() - began,
+                      COLLAPSE_STALL_US);
+  }
   lock_release(&pass);
   return hp != NULL;
 }

@@ -33,8 +33,8 @@ enum {
   HUGE_REFUSALS_MAX = 3,
   HUGE_RETRY_MS = 10000,
   HUGE_FAULTS_MAX = 64, /* populating a hugepage takes one fault, or 512 */
-  HUGE_STALL_US =
-      1000, /* clearing 2 MiB takes a tenth or two of this, and so do 512 small faults */
+  HUGE_PROBES = 8,      /* hugepages good in a row before it trusts the kernel */
+  HUGE_STALL_US = 1000, /* clearing 2 MiB takes a tenth or two of it; so do 512 small faults */
 };
 
 struct frames frames = {
@@ -308,27 +308,42 @@ static int place(size_t nframes, size_t align, enum frames_kind kind, pfn_t *out
   return err;
 }
 
+/* What asking for a hugepage has cost decides whether quire goes on asking: refusals add up, and
+ * one that took several times too long counts as several. */
+void frames_judge_huge(bool fallback, uint64_t took_us, uint64_t allowed_us) {
+  uint64_t stalls = took_us / allowed_us;
+  lock_acquire(&frames.lock);
+  frames.stats.huge_fallbacks += fallback;
+  frames.stats.huge_stalls += stalls != 0;
+  frames.huge_refusals += (unsigned)size_min(stalls + fallback, HUGE_REFUSALS_MAX);
+  if (!fallback && stalls == 0) {
+    frames.huge_good++;
+    if (frames.huge_refusals > 0) frames.huge_refusals--;
+  } else {
+    frames.huge_good = 0;
+  }
+  if (frames.huge_refusals >= HUGE_REFUSALS_MAX) {
+    frames.huge_refusals = 0;
+    frames.huge_refused_until = sys->now_ms() + HUGE_RETRY_MS;
+  }
+  lock_release(&frames.lock);
+}
+
 /* Touches a fresh hugepage at once, to see how the kernel takes it: it may have none and use 512
  * faults instead of one, or take long to find or clear one (compacting memory; in a virtual machine
  * whose host has the page's memory yet to find). Outside the lock. */
 static void populate_huge(hpn_t hpn) {
   uint64_t faults = sys->minor_faults(), began = sys->thread_cpu_us();
-  int err = sys->populate(hugepage_addr(hpn), HUGEPAGE_SIZE);
-  if (err != 0) return;
-  bool fallback = sys->minor_faults() - faults > HUGE_FAULTS_MAX;
-  bool stalled = sys->thread_cpu_us() - began > HUGE_STALL_US;
-  lock_acquire(&frames.lock);
-  frames.stats.huge_fallbacks += fallback;
-  frames.stats.huge_stalls += stalled;
-  if (fallback || stalled) {
-    if (++frames.huge_refusals >= HUGE_REFUSALS_MAX) {
-      frames.huge_refusals = 0;
-      frames.huge_refused_until = sys->now_ms() + HUGE_RETRY_MS;
-    }
-  } else if (frames.huge_refusals > 0) {
-    frames.huge_refusals--;
-  }
-  lock_release(&frames.lock);
+  if (sys->populate(hugepage_addr(hpn), HUGEPAGE_SIZE) != 0) return;
+  frames_judge_huge(sys->minor_faults() - faults > HUGE_FAULTS_MAX, sys->thread_cpu_us() - began,
+                    HUGE_STALL_US);
+}
+
+/* Slabs will be used whole. A large allocation may never be, so of those only as many are touched
+ * as it takes to know the kernel. The lock is held; hp was cold. */
+static bool populate_pays(const struct hugepage *hp, enum frames_kind kind) {
+  if ((hp->flags & HUGEPAGE_ADVISED) == 0) return false;
+  return kind == FRAMES_SLAB || frames.huge_good < HUGE_PROBES;
 }
 
 int frames_alloc(size_t nframes, size_t align, enum frames_kind kind, struct frames_run *out) {
@@ -340,7 +355,7 @@ int frames_alloc(size_t nframes, size_t align, enum frames_kind kind, struct fra
     struct hugepage *hp = &arena.hugepages[pfn_hugepage(pfn).n];
     bool cold_before = hp->nresident == 0;
     *out = (struct frames_run){pfn, nframes, take(pfn, nframes, kind)};
-    fresh_huge = cold_before && kind == FRAMES_SLAB && (hp->flags & HUGEPAGE_ADVISED) != 0;
+    fresh_huge = cold_before && populate_pays(hp, kind);
   }
   lock_release(&frames.lock);
   if (fresh_huge) populate_huge(pfn_hugepage(pfn));

@@ -26,6 +26,7 @@ struct frames {
   uint64_t slot_since; /* ms */
   uint64_t huge_refused_until;
   unsigned huge_refusals; /* in a row */
+  unsigned huge_good;     /* hugepages that came as they should since one did not */
   uint32_t nmoved;        /* hugepages with HUGEPAGE_MOVED */
 };
 
@@ -46,6 +47,9 @@ void frames_link(struct hugepage *hp);   /* by its state: into its list or the s
 void frames_unlink(struct hugepage *hp); /* out of it */
 bool frames_want_huge(void);
 void frames_advise(struct hugepage *hp, uint32_t count, bool huge);
+
+/* Without the lock. */
+void frames_judge_huge(bool fallback, uint64_t took_us, uint64_t allowed_us);
 
 static inline hpn_t hugepage_number(const struct hugepage *hp) {
   return (hpn_t){(uint32_t)(hp - arena.hugepages)};

@@ -107,28 +107,29 @@ static void empties_idle_bins(void) {
 }
 
 static void collapses_within_its_share(void) {
+  enum { N = 40 };
   struct frames_run run;
   begin(true);
-  for (int i = 0; i < 8; i++) CU_ASSERT_EQUAL(frames_alloc(512, 512, FRAMES_SLAB, &run), 0);
+  for (int i = 0; i < N; i++) CU_ASSERT_EQUAL(frames_alloc(512, 512, FRAMES_SLAB, &run), 0);
   heap_configure(FRAMES_HUGE_AUTO, 0, 1000);
   fake.seen = collapse_seen;
-  collapse_costs_us = 30000;
+  collapse_costs_us = 2500;
   fake.now += 100000;
-  (void)background_turn(fake.now); /* at most 20 ms of credit: one, and 10 ms owed */
-  CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 1);
-  fake.now += 900;
-  int64_t next = background_turn(fake.now);
-  CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 1);
-  CU_ASSERT(next > 0 && next <= 125);
+  (void)background_turn(fake.now); /* at most 20 ms of credit: eight */
+  CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 8);
+  fake.now += 90;
+  int64_t next = background_turn(fake.now); /* 0.9 ms earned since: one, and 1.6 ms owed */
+  CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 9);
+  CU_ASSERT(next > 0 && next <= 180);
   uint64_t from = fake.now;
-  for (int i = 0; i < 10000 && fake.calls[FAKE_COLLAPSE] < 8; i++) {
+  for (int i = 0; i < 10000 && fake.calls[FAKE_COLLAPSE] < N; i++) {
     next = background_turn(fake.now);
     CU_ASSERT(next > 0);
     fake.now += next > 0 ? (uint64_t)next : 1;
   }
-  CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 8);
-  /* Six times 30 ms at one in a hundred. */
-  CU_ASSERT((fake.now - from) >= 6 * 3000);
+  CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], N);
+  /* Thirty times 2.5 ms at one in a hundred. */
+  CU_ASSERT(fake.now - from >= 30 * 250 && fake.now - from <= 32 * 260);
   heap_end();
 }
 

@@ -357,7 +357,7 @@ static void hugepages_that_take_long_make_it_back_off(void) {
   begin_huge(FRAMES_HUGE_AUTO, 0);
   fake.populate_us = 5000;
   for (int i = 0; i < 10; i++) (void)get(HUGEPAGE_FRAMES, FRAMES_SLAB);
-  CU_ASSERT_TRUE(stats_now().huge_stalls >= 3);
+  CU_ASSERT_TRUE(stats_now().huge_stalls >= 1);
   unsigned before = advised_huge;
   for (int i = 0; i < 10; i++) (void)get(HUGEPAGE_FRAMES, FRAMES_SLAB);
   CU_ASSERT_EQUAL(advised_huge, before);
