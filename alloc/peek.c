@@ -3,14 +3,11 @@
 #include "alloc/stats.h"
 #include "page/folio.h"
 #include "page/hugepage.h"
+#include "page/owner.h"
 #include "quire.h"
 #include "slab/slab.h"
 
 enum { TRIES = 100 };
-
-/* What a peeker reads may be written meanwhile by the lock's holder with plain stores; the second
- * look at the word says whether it was worth anything. A race detector can't know that. */
-#define peeker __attribute__((no_sanitize_thread))
 
 public_symbol struct quire_peek quire_peek;
 
@@ -54,25 +51,17 @@ static peeker bool unchanged(pfn_t pfn, memdesc_t word) {
   return memmap_get(pfn).word == word.word;
 }
 
-static peeker void read_slab(struct peeked *out) {
-  const struct slab *slab = memdesc_owner(out->word);
-  out->owner = slab;
-  out->first = (pfn_t){load_relaxed(&slab->pfn.n)};
-  out->nframes = load_relaxed(&slab->nframes);
-  out->slots = load_relaxed(&slab->nslots);
-  out->free_slots = load_relaxed(&slab->nfree);
-  out->object_size = class_size(memdesc_class(out->word));
-  out->pinned |= load_relaxed(&slab->pins) != 0;
-}
-
-static peeker void read_folio(struct peeked *out) {
-  const struct folio *folio = memdesc_owner(out->word);
-  out->owner = folio;
-  out->first = (pfn_t){load_relaxed(&folio->pfn.n)};
-  out->nframes = load_relaxed(&folio->nframes);
-  out->nguard = load_relaxed(&folio->nguard);
-  out->object_size = out->nframes << FRAME_SHIFT;
-  out->pinned |= load_relaxed(&folio->pins) != 0;
+static peeker void read_owner(struct peeked *out) {
+  struct owner_view view;
+  out->owner = memdesc_owner(out->word);
+  owner_ops_of(out->owner)->describe(out->owner, &view);
+  out->first = view.first;
+  out->nframes = view.nframes;
+  out->nguard = view.nguard;
+  out->object_size = view.object_size;
+  out->slots = view.slots;
+  out->free_slots = view.free_slots;
+  out->pinned |= view.pinned;
 }
 
 /* A folio that grows or shrinks in place names its new length a moment before or after its words
@@ -85,8 +74,7 @@ peeker bool peek_frame(pfn_t pfn, struct peeked *out) {
   for (int i = 0; i < TRIES; i++, cpu_relax()) {
     *out = (struct peeked){.word = memmap_peek(pfn)};
     out->pinned = (memdesc_flags(out->word) & MEMDESC_PINNED) != 0;
-    if (memdesc_type(out->word) == MEMDESC_SLAB) read_slab(out);
-    if (memdesc_type(out->word) == MEMDESC_FOLIO) read_folio(out);
+    if (memdesc_is_allocation(out->word)) read_owner(out);
     if (unchanged(pfn, out->word) && holds(out, pfn)) return true;
   }
   return false;

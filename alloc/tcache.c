@@ -65,7 +65,7 @@ static struct {
 } registry = {.lock = LOCK_INIT(RANK_REGISTRY)};
 
 static uint16_t slots_from[CACHED_CLASSES + 1]; /* index of a class's NULL slot in slots[] */
-struct desc_cache tcache_cache = DESC_CACHE_INIT(0, "thread cache");
+struct desc_cache tcache_cache = DESC_CACHE_INIT(0, "thread cache", NULL);
 static size_t total_budget; /* claimed by all threads */
 static uint64_t reclaimed;
 static pthread_key_t exit_key;

@@ -14,6 +14,9 @@
 #define cacheline_aligned __attribute__((aligned(64)))
 #define tls_initial_exec __attribute__((tls_model("initial-exec")))
 #define public_symbol __attribute__((visibility("default")))
+/* For functions that read, without a lock, what others may be writing with plain stores, and look
+ * again afterwards whether it was worth anything: a race detector can't know that. */
+#define peeker __attribute__((__no_sanitize_thread__))
 #define printf_like(at, first) __attribute__((format(printf, at, first)))
 
 #define likely(x) __builtin_expect(!!(x), 1)

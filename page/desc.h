@@ -16,18 +16,21 @@ struct desc {
   struct desc *next_free; /* meaningful while free */
 };
 
+struct owner_ops;
+
 struct desc_cache {
   struct lock lock;
   uint32_t size; /* bytes of one descriptor: a multiple of 64 */
   const char *name;
+  const struct owner_ops *ops; /* of what its descriptors own; NULL for nothing */
   struct desc *free;
   char *bump, *end; /* the part of its last chunk that was never used */
   size_t nlive;
   size_t nbytes; /* taken from the region so far */
 };
 
-#define DESC_CACHE_INIT(desc_size, desc_name)                                                      \
-  { .lock = LOCK_INIT(RANK_DESC), .size = (desc_size), .name = (desc_name) }
+#define DESC_CACHE_INIT(desc_size, desc_name, owner_ops)                                           \
+  { .lock = LOCK_INIT(RANK_DESC), .size = (desc_size), .name = (desc_name), .ops = (owner_ops) }
 
 /* A descriptor with everything behind struct desc as its last user left it (zeros when new), or
  * NULL when memory ran out. 64-byte aligned. */

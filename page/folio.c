@@ -4,8 +4,21 @@
 
 #include "arch/sys.h"
 #include "page/hugepage.h"
+#include "page/owner.h"
 
-struct desc_cache folio_cache = DESC_CACHE_INIT(sizeof(struct folio), "folio");
+static peeker void folio_describe(const void *owner, struct owner_view *out) {
+  const struct folio *folio = owner;
+  out->first = (pfn_t){load_relaxed(&folio->pfn.n)};
+  out->nframes = load_relaxed(&folio->nframes);
+  out->nguard = load_relaxed(&folio->nguard);
+  out->object_size = out->nframes << FRAME_SHIFT;
+  out->slots = out->free_slots = 0;
+  out->pinned = load_relaxed(&folio->pins) != 0;
+}
+
+static const struct owner_ops folio_ops = {.describe = folio_describe};
+
+struct desc_cache folio_cache = DESC_CACHE_INIT(sizeof(struct folio), "folio", &folio_ops);
 
 static void set_frames(struct folio *folio, pfn_t from, size_t n) {
   memmap_set(from, n, memdesc_make(MEMDESC_FOLIO, folio->size_class, folio));
@@ -50,7 +63,6 @@ struct folio *folio_alloc(size_t nframes, size_t align, unsigned size_class, boo
   folio->size_class = (uint8_t)size_class;
   folio->flags = 0;
   folio->pins = 0;
-  folio->owner = NULL;
   store_release(&folio->refs, 1);
   set_frames(folio, folio->pfn, nframes + nguard);
   if (guard) install_guard(folio);

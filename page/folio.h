@@ -25,7 +25,6 @@ struct folio {
   uint16_t pins;      /* compaction: promises that its memory doesn't change */
   uint32_t refs;      /* 1 while allocated; compaction takes one while it looks; 0 when free */
   uint32_t reserved;
-  struct owner *owner; /* compaction: operations other than the default, NULL for plain memory */
 } cacheline_aligned;
 
 _Static_assert(sizeof(struct folio) == 64, "one line");

@@ -2,10 +2,25 @@
 
 #include <string.h>
 
-struct desc_cache slab_cache_small =
-    DESC_CACHE_INIT(sizeof(struct slab) + SLAB_WORDS_SMALL * sizeof(uint64_t), "slab-512");
-struct desc_cache slab_cache_large =
-    DESC_CACHE_INIT(sizeof(struct slab) + SLAB_WORDS_LARGE * sizeof(uint64_t), "slab-1024");
+#include "page/owner.h"
+
+static peeker void slab_describe(const void *owner, struct owner_view *out) {
+  const struct slab *slab = owner;
+  out->first = (pfn_t){load_relaxed(&slab->pfn.n)};
+  out->nframes = load_relaxed(&slab->nframes);
+  out->nguard = 0;
+  out->object_size = class_size(load_relaxed(&slab->size_class));
+  out->slots = load_relaxed(&slab->nslots);
+  out->free_slots = load_relaxed(&slab->nfree);
+  out->pinned = load_relaxed(&slab->pins) != 0;
+}
+
+static const struct owner_ops slab_ops = {.describe = slab_describe};
+
+struct desc_cache slab_cache_small = DESC_CACHE_INIT(
+    sizeof(struct slab) + SLAB_WORDS_SMALL * sizeof(uint64_t), "slab-512", &slab_ops);
+struct desc_cache slab_cache_large = DESC_CACHE_INIT(
+    sizeof(struct slab) + SLAB_WORDS_LARGE * sizeof(uint64_t), "slab-1024", &slab_ops);
 
 static void free_all_slots(struct slab *slab) {
   unsigned left = slab->nslots;

@@ -17,9 +17,9 @@ struct thing {
   char rest[168];
 };
 
-static struct desc_cache things = DESC_CACHE_INIT(192, "things");
-static struct desc_cache others = DESC_CACHE_INIT(64, "others");
-static struct desc_cache giants = DESC_CACHE_INIT(5 * 4096 + 64, "giants");
+static struct desc_cache things = DESC_CACHE_INIT(192, "things", NULL);
+static struct desc_cache others = DESC_CACHE_INIT(64, "others", NULL);
+static struct desc_cache giants = DESC_CACHE_INIT(5 * 4096 + 64, "giants", NULL);
 
 static void begin(void) { heap_begin(ARENA, true); }
 
