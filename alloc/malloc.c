@@ -24,6 +24,7 @@ enum {
   FREED_FILL = 0xdf,         /* what check:on leaves in freed objects */
   MOVE_MIN = 1 << 20,        /* folios from here on move page tables instead of bytes */
   FRESH_ZERO_MIN = 64 << 20, /* calloc from here on discards rather than clears what was used */
+  GROWTH_SHARE = 8,          /* realloc that grows a large folio adds one part in so many */
   SHRINK_KEEP = 2,           /* realloc stays while at least 1/2 of the object is in use */
 };
 
@@ -206,13 +207,21 @@ static void check_realloc(void *p, memdesc_t d) {
   }
 }
 
+/* What grows once grows again: room behind it is only address space until it is touched, and saves
+ * the next steps their work. */
+static size_t roomy(size_t size, const struct folio *folio, size_t nframes) {
+  bool grows = size > folio_size(folio) && nframes > CACHED_MAX >> FRAME_SHIFT;
+  return grows ? size_min(frames_of(size + size / GROWTH_SHARE), arena.size / FRAME_SIZE) : nframes;
+}
+
 /* A folio that can become what `size` needs where it stands, or by moving page tables. */
 static void *realloc_folio(struct folio *folio, size_t size) {
   size_t nframes;
   if (size <= SLAB_MAX) return NULL;
   unsigned c = folio_class(size, &nframes);
   if (nframes > arena.size / FRAME_SIZE) return NULL;
-  if (folio_resize(folio, nframes)) {
+  size_t more = roomy(size, folio, nframes);
+  if (folio_resize(folio, more) || (more != nframes && folio_resize(folio, nframes))) {
     /* Where it stands it may be aligned less than what a cache promises of the class. */
     if (c != CLASS_LARGE && ((uintptr_t)folio_addr(folio) & (class_alignment(c) - 1)) != 0)
       c = CLASS_LARGE;
@@ -220,7 +229,7 @@ static void *realloc_folio(struct folio *folio, size_t size) {
     return folio_addr(folio);
   }
   if (folio_size(folio) < MOVE_MIN) return NULL;
-  folio = folio_move(folio, nframes, c);
+  folio = folio_move(folio, more, c);
   return folio != NULL ? folio_addr(folio) : NULL;
 }
 
