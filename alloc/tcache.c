@@ -334,7 +334,7 @@ static size_t take_stacks(struct tcache *tc, bool fenced, void **stood[CACHED_CL
     if (!fenced) continue;
     size_t n = (size_t)(stood[c] - bottom_of(tc, c));
     bytes += n * class_size(c);
-    bin_flush(c, bottom_of(tc, c) + 1, (unsigned)n);
+    bin_flush_to_slabs(c, bottom_of(tc, c) + 1, (unsigned)n); /* not a hand-over */
     store_release(&tc->stacks.cur[c], bottom_of(tc, c));
   }
   return bytes;
