@@ -69,6 +69,7 @@ at exit" ]] || { echo "run $i: wrong output, or it did not end"; return 1; }
 }
 
 check "memory goes back while the program idles" quire "$work/gives_back"
+check "one large free wakes it" quire "$work/gives_back" large
 check "decay_ms:0" env LD_PRELOAD="$lib" QUIRE_CONF=background_threshold:1M,decay_ms:0 "$work/gives_back"
 check "a program closes all descriptors and keeps its own files" quire "$work/closes" "$work"
 check "io_uring refused with EPERM" refused EPERM ring gives_back
