@@ -72,7 +72,6 @@ static struct {
 static struct {
   uint64_t trim_at;
   unsigned quiet; /* passes over the caches without gain, in a row */
-  uint64_t collapse_at;
   int64_t credit_us;
   uint64_t turned_at;
   uint64_t mute_until; /* pressure isn't watched */

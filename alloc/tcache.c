@@ -131,7 +131,6 @@ static struct tcache *create(void) {
   tc->takeable = area != NULL;
   tc->lock = (struct lock)LOCK_INIT(RANK_TCACHE);
   tc->tid = sys_thread_id();
-  tc->idle = false;
   tc->misses = 0;
   tc->budget = 0;
   memset(tc->missed, 0, sizeof tc->missed);
@@ -200,7 +199,6 @@ static void thread_exit(void *arg) {
 
 static void mark_missed(struct tcache *tc, unsigned c) {
   tc->missed[c / 64] |= (uint64_t)1 << c % 64;
-  tc->idle = false;
 }
 
 static void grow(struct tcache *tc, unsigned c) {

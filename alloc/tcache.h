@@ -19,7 +19,6 @@ struct tcache {
   struct lock lock;
   int32_t tid;
   bool takeable;   /* others may take its stacks */
-  bool idle;       /* no miss since a trim looked last */
   uint16_t misses; /* since the last scavenge */
   size_t budget;   /* bytes that its limits allow it to hold, claimed from the process's total */
   struct tcache *next, *prev;

@@ -363,7 +363,6 @@ int frames_alloc(size_t nframes, size_t align, enum frames_kind kind, struct fra
 }
 
 static void give(pfn_t pfn, size_t n, bool zero) {
-  uint64_t now = sys->now_ms();
   lock_acquire(&frames.lock);
   frames.stats.used -= n;
   while (n > 0) {
@@ -374,7 +373,6 @@ static void give(pfn_t pfn, size_t n, bool zero) {
     hugepage_give(hp, index, here);
     if (zero) hugepage_discarded(hp, index, here);
     frames.stats.free_resident += hugepage_free_resident(hp) - dirty;
-    hp->idle_since = now;
     settle(hp);
     if (hp->state == HUGEPAGE_EMPTY) frames.stats.hugepages--;
     pfn = pfn_add(pfn, here);

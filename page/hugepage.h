@@ -46,8 +46,7 @@ struct hugepage {
   uint8_t flags; /* enum hugepage_flag */
   uint8_t reserved[3];
   uint32_t next, prev; /* hugepage numbers + 1 in the list it is in; 0 ends */
-  uint64_t idle_since; /* ms: when frames were last freed here */
-  uint64_t reserved_words[4];
+  uint64_t reserved_words[5];
 };
 
 _Static_assert(sizeof(struct hugepage) == 256, "0.012 % of the memory described");
