@@ -36,6 +36,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "alloc/compaction.h"
 #include "alloc/options.h"
 #include "alloc/tcache.h"
 #include "arch/rawcall.h"
@@ -108,10 +109,14 @@ static uint64_t collapse(uint64_t now) {
   return (uint64_t)(1 - work.credit_us) * COLLAPSE_SHARE / 1000 + 1;
 }
 
+/* Whoever sandboxed the process did not reckon with these calls. */
+static bool may_mesh(void) { return background.seccomp == 0 && seccomp_mode() == 0; }
+
 int64_t background_turn(uint64_t now) {
   uint64_t next = trim(now);
   next = size_min(next, frames_decay(now));
   next = size_min(next, collapse(now));
+  next = size_min(next, compaction_turn(now, may_mesh()));
   work.turned_at = now;
   add_relaxed(&background.turns, 1);
   return next > INT64_MAX ? LOOP_FOREVER_MS : (int64_t)next;
@@ -121,6 +126,7 @@ static void purge(uint64_t now) {
   (void)tcache_reclaim(true);
   (void)bin_trim(true);
   (void)frames_purge(0);
+  compaction_pressed();
   work.mute_until = now + PURGE_INTERVAL_MS;
   add_relaxed(&background.purges, 1);
 }
@@ -163,6 +169,7 @@ static void begin(void) {
 }
 
 static void end(void) {
+  compaction_stop();
   lock_acquire(&background.lock);
   loop_close(&background.loop);
   store_relaxed(&background.loop.kind, LOOP_CLOSED);
@@ -185,6 +192,11 @@ bool background_running(void) { return load_relaxed(&background.state) == STATE_
 void background_notify(void) {
   if (likely(!announced())) return;
   if (exchange_acq_rel(&background.asleep, 0) != 0) loop_wake(&background.loop);
+}
+
+void background_wake(void) {
+  store_relaxed(&background.asleep, 0);
+  loop_wake(&background.loop);
 }
 
 /* ---- starting and stopping ---- */

@@ -19,6 +19,9 @@ bool background_running(void);
  */
 void background_notify(void);
 
+/* Ends its wait, whatever for. Any thread; also with locks held. */
+void background_wake(void);
+
 /* Stops it and waits until it has gone. It may be started again. */
 void background_stop(void);
 

@@ -7,9 +7,9 @@
  * Periodic work and the background thread wait for the library's constructor (late init).
  *
  * Fork. All locks are taken in order of rank before, released after in the parent, reset in the
- * child, which is then alone: background, registry and thread caches, transfer areas, bins,
- * discard, frames, descriptor caches and their region. Work in progress elsewhere is finished
- * first, since it runs under one of these. */
+ * child, which is then alone: compaction, background, discard, registry and thread caches, transfer
+ * areas, bins, zone, frames, descriptor caches and their region. Work in progress elsewhere is
+ * finished first, since it runs under one of these. */
 #include "alloc/init.h"
 
 #include <errno.h>
@@ -19,12 +19,16 @@
 #include <unistd.h>
 
 #include "alloc/background.h"
+#include "alloc/compaction.h"
 #include "alloc/malloc.h"
 #include "alloc/options.h"
 #include "alloc/stats.h"
 #include "arch/sys.h"
+#include "page/compact.h"
 #include "page/folio.h"
+#include "page/zone.h"
 #include "slab/bin.h"
+#include "slab/mesh.h"
 
 enum startup { COLD, STARTING, READY, FAILED };
 
@@ -68,6 +72,12 @@ static void start(void) {
       .decay_ms = options.decay_ms,
   };
   frames_configure(&frames);
+  struct compact_options compact = {
+      .map_share = (unsigned)options.compact_maps,
+      .force = options.compact_force != 0,
+      .inherited = -1,
+  };
+  compact_configure(&compact);
   if (arena_init(options.reserve) != 0) {
     store_release(&startup, FAILED);
     return;
@@ -115,15 +125,17 @@ void alloc_tick(void) {
 
 /* ---- fork ---- */
 
-static struct desc_cache *const desc_caches[] = {&tcache_cache, &folio_cache, &slab_cache_small,
-                                                 &slab_cache_large};
+static struct desc_cache *const desc_caches[] = {&tcache_cache,     &folio_cache, &slab_cache_small,
+                                                 &slab_cache_large, &mesh_cache,  &mesh_run_cache};
 
 void alloc_before_fork(void) {
   lock_acquire(&startup_lock);
+  compaction_before_fork();
   background_before_fork();
+  frames_lock_discard();
   tcache_lock_all();
   bin_lock_all();
-  frames_lock_discard();
+  zone_lock();
   frames_lock();
   for (unsigned i = 0; i < array_size(desc_caches); i++) lock_acquire(&desc_caches[i]->lock);
   desc_lock_region();
@@ -133,10 +145,12 @@ void alloc_after_fork_parent(void) {
   desc_unlock_region();
   for (unsigned i = 0; i < array_size(desc_caches); i++) lock_release(&desc_caches[i]->lock);
   frames_unlock();
-  frames_unlock_discard();
+  zone_unlock();
   bin_unlock_all();
   tcache_unlock_all();
+  frames_unlock_discard();
   background_after_fork_parent();
+  compaction_after_fork_parent();
   lock_release(&startup_lock);
 }
 
@@ -144,9 +158,11 @@ void alloc_after_fork_child(void) {
   desc_reset_region();
   for (unsigned i = 0; i < array_size(desc_caches); i++) lock_reset(&desc_caches[i]->lock);
   frames_reset();
-  frames_reset_discard();
+  zone_reset();
   bin_reset_all();
   tcache_reset_all();
+  frames_reset_discard();
   background_after_fork_child();
+  compaction_after_fork_child();
   lock_reset(&startup_lock);
 }

@@ -15,13 +15,22 @@
                 "hugetlb: the system's reserved pool, hugepages where it is empty.")               \
   OPTION_SIZE(huge_threshold, 16 << 20, 0, (size_t)1 << 40,                                        \
               "Heap size from which huge:auto asks for hugepages.")                                \
-  OPTION_NUMBER(decay_ms, 500, 0, 3600000,                                                        \
+  OPTION_NUMBER(decay_ms, 500, 0, 3600000,                                                         \
                 "Milliseconds for which freed memory beyond demand stays with the program.")       \
   OPTION_CHOICE(background, 0, "auto|off",                                                         \
                 "A thread that gives memory back while the program is idle; auto starts it once "  \
                 "the heap has passed background_threshold.")                                       \
   OPTION_SIZE(background_threshold, 64 << 20, 0, (size_t)1 << 40,                                  \
               "Heap size from which background:auto starts the thread.")                           \
+  OPTION_CHOICE(compact, 1, "off|auto|aggressive",                                                 \
+                "Gives memory of a sparse heap back while the program runs, once that pays; "      \
+                "aggressive: for smaller gains and with more of a processor.")                     \
+  OPTION_NUMBER(compact_cpu, 25, 1, 100,                                                           \
+                "Most per cent of one processor that compact:auto takes.")                         \
+  OPTION_NUMBER(compact_maps, 50, 1, 90,                                                           \
+                "Most per cent of vm.max_map_count that compaction may use.")                      \
+  OPTION_CHOICE(compact_force, 0, "off|on",                                                        \
+                "on: mesh also on kernels whose UFFDIO_MOVE has known defects (before 6.12).")     \
   OPTION_SIZE(cache_thread, 2 << 20, 0, 1 << 30, "Most bytes that one thread's cache may hold.")   \
   OPTION_SIZE(cache_total, 64 << 20, 0, (size_t)1 << 40,                                           \
               "Most bytes that all threads' caches together may hold.")                            \
@@ -38,6 +47,7 @@ struct quire_options {
 };
 
 enum { CHOICE_BACKGROUND_AUTO = 0, CHOICE_BACKGROUND_OFF = 1 };
+enum { CHOICE_COMPACT_OFF = 0, CHOICE_COMPACT_AUTO = 1, CHOICE_COMPACT_AGGRESSIVE = 2 };
 
 extern struct quire_options options; /* written once at start-up */
 

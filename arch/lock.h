@@ -15,12 +15,14 @@
 enum lock_rank {
   RANK_NONE,
   RANK_STARTUP,    /* alloc/init.c: first call, option parsing */
+  RANK_COMPACT,    /* alloc/compaction.c: the engine at work */
   RANK_BACKGROUND, /* alloc/background.c: starting and stopping the thread */
+  RANK_DISCARD,    /* page/discard.c: a pass that gives memory back or compacts */
   RANK_REGISTRY,   /* alloc/tcache.c: the list of thread caches */
   RANK_TCACHE,     /* one thread's cache; a set: fork takes them all in registry order */
   RANK_TRANSFER,   /* slab/transfer.c: a set, one per class */
   RANK_BIN,        /* slab/bin.c: a set, one per class */
-  RANK_DISCARD,    /* page/discard.c: a pass that gives memory back */
+  RANK_ZONE,       /* page/zone.c: backing of frames; held across the calls that change it */
   RANK_FRAMES,     /* page/frames.c: hugepages and their bitmaps */
   RANK_DESC,       /* page/desc.c: descriptor caches; a set: taken alone, and all by fork */
   RANK_REGION,     /* page/desc.c: the region that the caches carve up */

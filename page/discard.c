@@ -17,6 +17,7 @@
 
 #include "arch/sys.h"
 #include "page/frames_impl.h"
+#include "page/zone.h"
 
 enum {
   COLLAPSE_STALL_US = 3000, /* finding, clearing and copying 2 MiB takes a fifth of this */
@@ -78,6 +79,42 @@ static size_t discard_empty(struct hugepage *hp) {
   return err == 0 ? dirty : 0;
 }
 
+/* A hugepage of the zone's of which nothing is used any more gets private memory again, when it is
+ * used; lock as above. */
+static size_t discard_leaving(struct hugepage *hp) {
+  hpn_t hpn = hugepage_number(hp);
+  pfn_t pfn = hugepage_pfn(hpn);
+  unsigned dirty = hp->nresident;
+  frames_index.leaving[hpn.n / 64] &= ~((uint64_t)1 << hpn.n % 64);
+  frames.nleaving--;
+  hp->flags |= HUGEPAGE_BUSY; /* nobody puts it back into the set */
+  lock_release(&frames.lock);
+  int err = zone_plain(pfn, HUGEPAGE_FRAMES);
+  if (err == 0) zone_punch(pfn, HUGEPAGE_FRAMES);
+  lock_acquire(&frames.lock);
+  count_discard(err, dirty);
+  hp->flags &= (uint8_t)~HUGEPAGE_BUSY;
+  if (err != 0) {
+    frames_index.leaving[hpn.n / 64] |= (uint64_t)1 << hpn.n % 64;
+    frames.nleaving++;
+    return 0;
+  }
+  hugepage_discarded(hp, 0, HUGEPAGE_FRAMES);
+  frames.stats.free_resident -= dirty;
+  frames.stats.zone--;
+  hp->flags &= (uint8_t)~HUGEPAGE_ZONE;
+  hp->state = HUGEPAGE_EMPTY;
+  frames_link(hp);
+  return dirty;
+}
+
+static struct hugepage *first_leaving(void) {
+  for (uint32_t w = 0; w * 64 < arena.opened && frames.nleaving != 0; w++)
+    if (frames_index.leaving[w] != 0)
+      return &arena.hugepages[w * 64 + (unsigned)__builtin_ctzll(frames_index.leaving[w])];
+  return NULL;
+}
+
 /* Discards the holes of a partial hugepage, at most `want` frames; lock as above. */
 static size_t discard_holes(struct hugepage *hp, size_t want) {
   struct run runs[RUNS_MAX];
@@ -128,7 +165,7 @@ static struct hugepage *first_warm(void) {
 /* Is breaking this hugepage for its holes allowed? */
 static bool may_break(const struct hugepage *hp, bool backed) {
   bool is_backed = (hp->flags & (HUGEPAGE_ADVISED | HUGEPAGE_HUGETLB)) != 0;
-  if (hp->flags & HUGEPAGE_HUGETLB) return false;
+  if (hp->flags & (HUGEPAGE_HUGETLB | HUGEPAGE_ZONE)) return false;
   if (is_backed != backed) return false;
   unsigned at = 0;
   return hugepage_next_dirty(hp, &at, system_page_frames()) != 0;
@@ -152,7 +189,9 @@ static struct hugepage *first_with_holes(int levels, bool backed) {
  * memory that is locked stays refused, and another pass will come. */
 static size_t discard_up_to(size_t want, bool force) {
   size_t done = 0, n = 1;
+  struct hugepage *leaving;
   lock_acquire(&frames.lock);
+  while (n != 0 && (leaving = first_leaving()) != NULL) done += n = discard_leaving(leaving);
   for (int step = 0; step < 3 && n != 0; step++)
     while (done < want && n != 0) {
       struct hugepage *hp =
@@ -198,7 +237,8 @@ uint64_t frames_decay(uint64_t now) {
   size_t most = demand(), held = frames.stats.used + frames.stats.free_resident;
   lock_release(&frames.lock);
   size_t done = 0, excess = held > most ? held - most : 0;
-  if (rolled && excess > 0) done = discard_up_to(excess, false);
+  if (rolled && (excess > 0 || load_relaxed(&frames.nleaving) != 0))
+    done = discard_up_to(excess, false);
   lock_acquire(&frames.lock);
   /* Quiet once nothing is left, or what is left is within demand that can't fall any more, or
    * refused. */

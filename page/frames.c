@@ -6,10 +6,12 @@
  *   EMPTY    no frame used: the bitmap `empty`, and `warm` too while some of it is resident
  *   PARTIAL  the list heads[kind][occupancy in eighths][longest free run]
  *   FULL     nowhere
- *   ISOLATED nowhere: discard.c has it
+ *   ISOLATED nowhere: discard.c has it, or (HUGEPAGE_BUSY) compaction; or it was the zone's and no
+ *            frame of it is used any more: the bitmap `leaving`, until discard.c has seen to it
  *
  *   EMPTY --alloc--> PARTIAL <--alloc, free--> FULL;  PARTIAL --last free--> EMPTY
  *   EMPTY --discard begins--> ISOLATED --discard ends--> EMPTY
+ *   PARTIAL, FULL --frames_isolate--> ISOLATED --frames_restore--> PARTIAL, FULL, EMPTY
  *
  * A run of up to 512 frames goes to the fullest hugepage of its kind whose longest free run fits it
  * (the idea is Temeraire's filler, Hunter et al., OSDI 2021), else to a warm empty hugepage, else
@@ -101,7 +103,15 @@ void frames_unlink(struct hugepage *hp) {
   }
 }
 
+/* What it is now, by its count. */
 static void settle(struct hugepage *hp) {
+  if (hp->flags & HUGEPAGE_BUSY) return;
+  if (hp->nused == 0 && (hp->flags & HUGEPAGE_ZONE) != 0) {
+    hp->state = HUGEPAGE_ISOLATED;
+    set_bit(frames_index.leaving, hugepage_number(hp).n);
+    frames.nleaving++;
+    return;
+  }
   hp->state = hp->nused == 0                 ? HUGEPAGE_EMPTY
               : hp->nused == HUGEPAGE_FRAMES ? HUGEPAGE_FULL
                                              : HUGEPAGE_PARTIAL;
@@ -293,6 +303,9 @@ static bool mixing_pays(void) {
 }
 
 static int place(size_t nframes, size_t align, enum frames_kind kind, pfn_t *out) {
+  if (kind == FRAMES_SLAB && frames.stats.zone != 0 &&
+      place_in_partial((unsigned)nframes, (unsigned)align, FRAMES_ZONE, out))
+    return 0;
   if (nframes <= HUGEPAGE_FRAMES && align <= HUGEPAGE_FRAMES &&
       place_in_partial((unsigned)nframes, (unsigned)align, kind, out))
     return 0;
@@ -374,10 +387,83 @@ static void give(pfn_t pfn, size_t n, bool zero) {
     if (zero) hugepage_discarded(hp, index, here);
     frames.stats.free_resident += hugepage_free_resident(hp) - dirty;
     settle(hp);
-    if (hp->state == HUGEPAGE_EMPTY) frames.stats.hugepages--;
+    if (hp->nused == 0) frames.stats.hugepages--;
     pfn = pfn_add(pfn, here);
     n -= here;
   }
+  lock_release(&frames.lock);
+}
+
+static void set_resident(pfn_t pfn, uint32_t mask, bool resident) {
+  struct hugepage *hp = &arena.hugepages[pfn_hugepage(pfn).n];
+  for (; mask != 0; mask &= mask - 1) {
+    unsigned index = pfn_index(pfn) + (unsigned)__builtin_ctz(mask);
+    if (resident)
+      hugepage_filled(hp, index, 1);
+    else
+      hugepage_discarded(hp, index, 1);
+  }
+}
+
+void frames_hollow(pfn_t pfn, uint32_t mask) {
+  lock_acquire(&frames.lock);
+  set_resident(pfn, mask, false);
+  frames.stats.hollow += (unsigned)__builtin_popcount(mask);
+  lock_release(&frames.lock);
+}
+
+void frames_fill(pfn_t pfn, uint32_t mask) {
+  lock_acquire(&frames.lock);
+  set_resident(pfn, mask, true);
+  frames.stats.hollow -= (unsigned)__builtin_popcount(mask);
+  lock_release(&frames.lock);
+}
+
+/* Given back one by one where they differ, so that the hollow ones are known to be zero. */
+void frames_free_hollow(pfn_t pfn, size_t nframes, uint32_t hollow) {
+  if (likely(hollow == 0)) {
+    give(pfn, nframes, false);
+    return;
+  }
+  for (size_t i = 0, n; i < nframes; i += n) {
+    bool empty = hollow >> i & 1;
+    for (n = 1; i + n < nframes && (hollow >> (i + n) & 1) == empty; n++) {
+    }
+    give(pfn_add(pfn, i), n, empty);
+  }
+  lock_acquire(&frames.lock);
+  frames.stats.hollow -= (unsigned)__builtin_popcount(hollow);
+  lock_release(&frames.lock);
+}
+
+bool frames_isolate(hpn_t hpn) {
+  struct hugepage *hp = &arena.hugepages[hpn.n];
+  const unsigned never = HUGEPAGE_ZONE | HUGEPAGE_BUSY | HUGEPAGE_HUGETLB | HUGEPAGE_MOVED;
+  lock_acquire(&frames.lock);
+  bool ok = (hp->state == HUGEPAGE_PARTIAL || hp->state == HUGEPAGE_FULL) &&
+            hp->kind == FRAMES_SLAB && (hp->flags & never) == 0;
+  if (ok) {
+    frames_unlink(hp);
+    hp->flags |= HUGEPAGE_BUSY;
+    hp->state = HUGEPAGE_ISOLATED;
+  }
+  lock_release(&frames.lock);
+  return ok;
+}
+
+void frames_restore(hpn_t hpn, bool zone) {
+  struct hugepage *hp = &arena.hugepages[hpn.n];
+  lock_acquire(&frames.lock);
+  hp->flags &= (uint8_t)~HUGEPAGE_BUSY;
+  if (zone) {
+    unsigned before = hugepage_free_resident(hp);
+    hp->flags |= HUGEPAGE_ZONE;
+    hp->kind = FRAMES_ZONE;
+    hugepage_filled(hp, 0, HUGEPAGE_FRAMES);
+    frames.stats.free_resident += hugepage_free_resident(hp) - before;
+    frames.stats.zone++;
+  }
+  settle(hp);
   lock_release(&frames.lock);
 }
 
@@ -420,9 +506,9 @@ bool frames_extend(pfn_t pfn, size_t nframes, size_t more, enum frames_kind kind
 void frames_stats(struct frames_stats *out) {
   lock_acquire(&frames.lock);
   *out = frames.stats;
-  /* The sets of empty and of warm hugepages have room for the largest arena. */
+  /* The sets of hugepages have room for the largest arena. */
   out->metadata = sizeof frames + sizeof frames_index - sizeof frames_index.empty -
-                  sizeof frames_index.warm + 2 * arena.opened / 8;
+                  sizeof frames_index.warm - sizeof frames_index.leaving + 3 * arena.opened / 8;
   lock_release(&frames.lock);
 }
 
@@ -444,6 +530,8 @@ static bool hugepage_in_its_place(const struct hugepage *hp) {
   bool empty = hp->state == HUGEPAGE_EMPTY;
   if (test_bit(frames_index.empty, n) != empty) return false;
   if (test_bit(frames_index.warm, n) != (empty && hp->nresident != 0)) return false;
+  bool leaving = hp->nused == 0 && (hp->flags & HUGEPAGE_ZONE) && !(hp->flags & HUGEPAGE_BUSY);
+  if (test_bit(frames_index.leaving, n) != leaving) return false;
   return hp->state != HUGEPAGE_PARTIAL || list_holds(hp);
 }
 

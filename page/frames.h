@@ -12,7 +12,9 @@
 
 #include "page/arena.h"
 
-enum frames_kind { FRAMES_SLAB, FRAMES_FOLIO, FRAMES_KINDS };
+/* ZONE: of slabs too, in hugepages whose memory is the zone's. Never asked for: they are filled
+ * before others. */
+enum frames_kind { FRAMES_SLAB, FRAMES_FOLIO, FRAMES_ZONE, FRAMES_KINDS };
 
 enum frames_huge { FRAMES_HUGE_AUTO, FRAMES_HUGE_ALWAYS, FRAMES_HUGE_NEVER, FRAMES_HUGE_HUGETLB };
 
@@ -42,6 +44,8 @@ struct frames_stats {
   uint64_t huge_fallbacks; /* asked for a hugepage, got small pages */
   uint64_t huge_stalls;    /* got one, but only after long */
   uint64_t moves;          /* runs whose page tables were moved */
+  size_t hollow;           /* used frames without memory of their own */
+  size_t zone;             /* hugepages whose memory is the zone's */
   size_t metadata;         /* bytes of the lists and sets themselves, as far as they are in use */
 };
 
@@ -57,6 +61,21 @@ void frames_free(pfn_t pfn, size_t nframes);
 /* The same for frames known to hold no memory and to read as zeros (after frames_move,
  * frames_zero). */
 void frames_free_zero(pfn_t pfn, size_t nframes);
+
+/* The same; bit i of `hollow`: frame i holds no memory. */
+void frames_free_hollow(pfn_t pfn, size_t nframes, uint32_t hollow);
+
+/* Used frames in one hugepage, a bit each from pfn on: they hold no memory now; they may again. */
+void frames_hollow(pfn_t pfn, uint32_t mask);
+void frames_fill(pfn_t pfn, uint32_t mask);
+
+/* Sets a hugepage of slabs aside, so that its backing may be changed: neither placement nor discard
+ * touches it until frames_restore. The caller holds the lock of discard passes. False when it can't
+ * be now. */
+nodiscard bool frames_isolate(hpn_t hpn);
+
+/* zone: all its memory is the zone's from now on, and resident. */
+void frames_restore(hpn_t hpn, bool zone);
 
 /* Extends a run of nframes by more frames right behind it, if they are free. *zero as in
  * frames_run. */

@@ -18,6 +18,7 @@ struct frames {
   struct lock lock;
   struct frames_options options;
   uint32_t nempty;
+  uint32_t nleaving;
   struct frames_stats stats;
   /* Demand: the most frames used in each of the last slots of decay_ms / 8. */
   size_t demand[DEMAND_SLOTS];
@@ -36,7 +37,8 @@ struct frames_index {
   uint32_t heads[FRAMES_KINDS][LEVELS][LENGTHS]; /* hugepage number + 1; 0 is an empty list */
   uint64_t lengths[FRAMES_KINDS][LEVELS][LENGTH_WORDS]; /* bit n: heads[..][n] is not empty */
   uint64_t empty[MAX_HUGEPAGES / 64];                   /* hugepages in state EMPTY */
-  uint64_t warm[MAX_HUGEPAGES / 64]; /* those of them with resident frames; a subset of empty */
+  uint64_t warm[MAX_HUGEPAGES / 64];    /* those of them with resident frames; a subset of empty */
+  uint64_t leaving[MAX_HUGEPAGES / 64]; /* no frame used, but still the zone's: discarded first */
 };
 
 extern struct frames frames;

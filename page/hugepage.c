@@ -128,6 +128,14 @@ void hugepage_discarded(struct hugepage *hp, unsigned index, unsigned n) {
   }
 }
 
+void hugepage_filled(struct hugepage *hp, unsigned index, unsigned n) {
+  uint64_t mask;
+  for (unsigned w, at = index; (mask = next_mask(&at, index + n, &w)) != 0;) {
+    hp->nresident += (uint16_t)__builtin_popcountll(mask & ~hp->resident[w]);
+    hp->resident[w] |= mask;
+  }
+}
+
 unsigned hugepage_free_resident(const struct hugepage *hp) {
   unsigned n = 0;
   for (unsigned w = 0; w < HUGEPAGE_WORDS; w++)
@@ -142,8 +150,9 @@ bool hugepage_consistent(const struct hugepage *hp) {
   if (hp->longest != longest_free_run(hp)) return false;
   switch (hp->state) {
   case HUGEPAGE_EMPTY:
-  case HUGEPAGE_ISOLATED:
     return hp->nused == 0;
+  case HUGEPAGE_ISOLATED:
+    return hp->nused == 0 || (hp->flags & HUGEPAGE_BUSY) != 0;
   case HUGEPAGE_PARTIAL:
     return hp->nused > 0 && hp->nused < HUGEPAGE_FRAMES;
   case HUGEPAGE_FULL:

@@ -31,6 +31,8 @@ enum hugepage_flag {
   HUGEPAGE_ADVISED = 1, /* the kernel was asked for a hugepage here */
   HUGEPAGE_HUGETLB = 2, /* from the reserved pool */
   HUGEPAGE_TOUCHED = 4, /* was populated after the advice */
+  HUGEPAGE_ZONE = 16,   /* its memory is the zone's, or a given-up zone's: in lists of its own */
+  HUGEPAGE_BUSY = 32,   /* its memory is being changed for another: in no list until that is done */
   HUGEPAGE_MOVED = 8,   /* page tables were moved in or out: mapping differs from its neighbours' */
 };
 
@@ -41,10 +43,11 @@ struct hugepage {
   uint16_t nused;
   uint16_t nresident;
   uint16_t longest;
-  uint8_t state; /* enum hugepage_state */
-  uint8_t kind;  /* enum frames_kind while partial or full */
-  uint8_t flags; /* enum hugepage_flag */
-  uint8_t reserved[3];
+  uint8_t state;       /* enum hugepage_state */
+  uint8_t kind;        /* enum frames_kind while partial or full */
+  uint8_t flags;       /* enum hugepage_flag */
+  uint8_t skip;        /* compaction: passes for which it is left alone */
+  uint16_t score;      /* compaction: KiB that live in it, when a pass looked last */
   uint32_t next, prev; /* hugepage numbers + 1 in the list it is in; 0 ends */
   uint64_t reserved_words[5];
 };
@@ -72,6 +75,9 @@ unsigned hugepage_next_dirty(const struct hugepage *hp, unsigned *index, unsigne
 
 /* The run was discarded: not resident, known zero. Whether it is used does not change. */
 void hugepage_discarded(struct hugepage *hp, unsigned index, unsigned n);
+
+/* The run may hold memory (again). */
+void hugepage_filled(struct hugepage *hp, unsigned index, unsigned n);
 
 unsigned hugepage_free_resident(const struct hugepage *hp);
 

@@ -5,6 +5,7 @@
  *   PARTIAL  the list of its fullness (eighths of slots taken), searched from the fullest
  *   FULL     in no list; only its frames' memdescs lead to it
  *   kept     empty, the bin's single spare (state PARTIAL, in list 0 like any other)
+ *   ISOLATED, GUEST  the bin's lists of that name: compaction has it (migrate.c)
  *   gone     destroyed: frames and descriptor given back
  *
  *   new -> PARTIAL <-> FULL; PARTIAL -> kept or gone when its last slot comes back
@@ -23,22 +24,14 @@
 #include <string.h>
 
 #include "page/folio.h"
+#include "slab/bin_impl.h"
+#include "slab/mesh.h"
 
 enum {
-  FULLNESS_LISTS = 8,
   TRANSFER_MAX = 1024,       /* objects of one class in its transfer area */
   TRANSFER_BYTES = 64 << 10, /* and bytes: two batches of a full cache; none of what is larger */
   TAKE_MAX = 64,             /* empty slabs destroyed after one flush */
 };
-
-struct bin {
-  struct lock lock;
-  uint32_t nfull;
-  struct slab *partial[FULLNESS_LISTS];
-  uint32_t nslabs;
-  uint32_t nempty; /* empty slabs in list 0 */
-  uint64_t refills, flushes;
-} cacheline_aligned;
 
 struct transfer {
   struct lock lock;
@@ -50,7 +43,7 @@ struct transfer {
   const void *refiller, *flusher;
 };
 
-static struct bin bins[SLAB_CLASSES] = {[0 ... SLAB_CLASSES - 1] = {.lock = LOCK_INIT(RANK_BIN)}};
+struct bin bins[SLAB_CLASSES] = {[0 ... SLAB_CLASSES - 1] = {.lock = LOCK_INIT(RANK_BIN)}};
 static struct transfer transfers[CACHED_CLASSES] = {
     [0 ... CACHED_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}};
 static void *transfer_objects[CACHED_CLASSES][TRANSFER_MAX]; /* zeros until a class uses its row */
@@ -90,7 +83,7 @@ static unsigned least_taken(const struct slab *slab, unsigned fullness) {
   return (fullness * (slab->nslots + 1u) + FULLNESS_LISTS - 1) / FULLNESS_LISTS;
 }
 
-static void list_add(struct bin *bin, struct slab *slab) {
+void bin_list_add(struct bin *bin, struct slab *slab) {
   unsigned f = fullness_of(slab);
   struct slab **head = &bin->partial[f];
   slab->fullness = (uint8_t)f;
@@ -101,7 +94,7 @@ static void list_add(struct bin *bin, struct slab *slab) {
   *head = slab;
 }
 
-static void list_remove(struct bin *bin, struct slab *slab) {
+void bin_list_remove(struct bin *bin, struct slab *slab) {
   if (slab->next != NULL) slab->next->prev = slab->prev;
   if (slab->prev != NULL)
     slab->prev->next = slab->next;
@@ -120,13 +113,15 @@ static unsigned take_from_slabs(struct bin *bin, void **out, unsigned n) {
   struct slab *slab;
   while (got < n && (slab = fullest(bin)) != NULL) {
     if (slab_is_empty(slab)) bin->nempty--;
-    got += slab_take(slab, out + got, n - got);
-    list_remove(bin, slab);
+    unsigned taken = slab_take(slab, out + got, n - got);
+    bin->free_slots -= taken;
+    got += taken;
+    bin_list_remove(bin, slab);
     if (slab->nfree == 0) {
       slab->state = SLAB_FULL;
       bin->nfull++;
     } else {
-      list_add(bin, slab);
+      bin_list_add(bin, slab);
     }
   }
   return got;
@@ -139,25 +134,37 @@ static struct slab *slab_of(unsigned size_class, const void *p) {
   return memdesc_owner(d);
 }
 
-/* After slots came back to a slab: to the list where it belongs now. Returns it if it is to be
- * destroyed, else NULL. */
-static struct slab *settle(struct bin *bin, struct slab *slab) {
+struct slab *bin_settle(struct bin *bin, struct slab *slab) {
+  if (unlikely(slab->state == SLAB_ISOLATED)) return NULL; /* whoever has it will settle it */
+  if (unlikely(slab->state == SLAB_GUEST))
+    return slab_is_empty(slab) ? mesh_leave(bin, slab) : NULL;
   if (slab->state == SLAB_FULL) {
     slab->state = SLAB_PARTIAL;
     bin->nfull--;
-    list_add(bin, slab);
+    bin_list_add(bin, slab);
   } else if (slab->nfree > slab->nfree_max) {
-    list_remove(bin, slab);
-    list_add(bin, slab);
+    bin_list_remove(bin, slab);
+    bin_list_add(bin, slab);
   }
   if (likely(!slab_is_empty(slab))) return NULL;
   if (bin->nempty == 0) {
     bin->nempty = 1;
     return NULL;
   }
-  list_remove(bin, slab);
-  bin->nslabs--;
+  bin_list_remove(bin, slab);
+  bin_forget_slab(bin, slab);
+  mesh_unhost(slab);
   return slab;
+}
+
+void bin_forget_slab(struct bin *bin, const struct slab *slab) {
+  bin->nslabs--;
+  bin->free_slots -= slab->nfree;
+}
+
+void bin_destroy_slab(struct slab *slab) {
+  if (unlikely(slab->mesh != NULL) && !mesh_release(slab)) return;
+  slab_destroy(slab);
 }
 
 static void put_in_slabs(unsigned size_class, void *const *objects, unsigned n) {
@@ -166,19 +173,22 @@ static void put_in_slabs(unsigned size_class, void *const *objects, unsigned n) 
   unsigned ngone = 0;
   while (n > 0) {
     lock_acquire(&bin->lock);
-    while (n > 0 && ngone < TAKE_MAX) {
+    while (n > 0 && ngone < TAKE_MAX - MESH_GONE_MAX) {
       enum slab_verdict verdict = SLAB_OK;
       struct slab *slab = slab_of(size_class, *objects);
-      unsigned put = slab_put(slab, objects, n, &verdict);
+      unsigned put = likely(slab->mesh == NULL)
+                         ? slab_put(slab, objects, n, &verdict)
+                         : mesh_put(bin, slab, *objects, &verdict, gone, &ngone);
       objects += put;
       n -= put;
+      bin->free_slots += put;
       if (unlikely(verdict != SLAB_OK))
         misuse(*objects, verdict == SLAB_INTERIOR ? MISUSE_INTERIOR : MISUSE_DOUBLE_FREE);
-      struct slab *empty = settle(bin, slab);
+      struct slab *empty = bin_settle(bin, slab);
       if (unlikely(empty != NULL)) gone[ngone++] = empty;
     }
     lock_release(&bin->lock);
-    while (ngone > 0) slab_destroy(gone[--ngone]);
+    while (ngone > 0) bin_destroy_slab(gone[--ngone]);
   }
 }
 
@@ -220,7 +230,8 @@ static unsigned allocate_objects(unsigned size_class, void **out, unsigned n) {
   lock_acquire(&bin->lock);
   bin->nslabs++;
   bin->nempty++;
-  list_add(bin, slab);
+  bin->free_slots += slab->nslots;
+  bin_list_add(bin, slab);
   got = take_from_slabs(bin, out, n);
   lock_release(&bin->lock);
   return got;
@@ -321,12 +332,13 @@ static void trim_empty_slabs(unsigned size_class) {
     for (slab = bin->partial[0]; slab != NULL && !slab_is_empty(slab); slab = slab->next) {
     }
     if (slab != NULL) {
-      list_remove(bin, slab);
-      bin->nslabs--;
+      bin_list_remove(bin, slab);
+      bin_forget_slab(bin, slab);
       bin->nempty--;
+      mesh_unhost(slab);
     }
     lock_release(&bin->lock);
-    if (slab != NULL) slab_destroy(slab);
+    if (slab != NULL) bin_destroy_slab(slab);
   } while (slab != NULL);
 }
 
@@ -349,8 +361,8 @@ void bin_stats(unsigned size_class, struct bin_stats *out) {
   }
   struct bin *bin = &bins[size_class];
   lock_acquire(&bin->lock);
-  for (int f = 0; f < FULLNESS_LISTS; f++)
-    for (struct slab *s = bin->partial[f]; s != NULL; s = s->next) out->free_slots += s->nfree;
+  /* What lives in a host for its guests is counted in these. */
+  out->free_slots = bin->free_slots + bin->nblocked;
   out->nslabs = bin->nslabs;
   out->nfull = bin->nfull;
   out->frames = (size_t)bin->nslabs * size_classes[size_class].nframes;
@@ -396,17 +408,25 @@ void bin_reset_all(void) {
 
 bool bin_consistent(unsigned size_class) {
   struct bin *bin = &bins[size_class];
-  unsigned npartial = 0, nempty = 0;
+  unsigned npartial = 0, nempty = 0, nguest = 0;
+  size_t free_slots = 0;
   bool ok = true;
   lock_acquire(&bin->lock);
   for (unsigned f = 0; f < FULLNESS_LISTS; f++)
     for (struct slab *s = bin->partial[f], *prev = NULL; s != NULL; prev = s, s = s->next) {
       ok = ok && slab_consistent(s) && s->prev == prev && s->state == SLAB_PARTIAL;
       ok = ok && s->nfree > 0 && s->fullness == f && fullness_of(s) == f;
+      ok = ok && (s->mesh == NULL || mesh_consistent(s));
       nempty += slab_is_empty(s);
+      free_slots += s->nfree;
       npartial++;
     }
-  ok = ok && npartial + bin->nfull == bin->nslabs && nempty == bin->nempty;
+  for (struct slab *s = bin->guests; s != NULL; s = s->next, nguest++, free_slots += s->nfree)
+    ok = ok && slab_consistent(s) && s->state == SLAB_GUEST && mesh_consistent(s);
+  for (struct slab *s = bin->isolated; s != NULL; s = s->next, nguest++, free_slots += s->nfree)
+    ok = ok && slab_consistent(s) && s->state == SLAB_ISOLATED && mesh_consistent(s);
+  ok = ok && npartial + bin->nfull + nguest == bin->nslabs && nempty == bin->nempty &&
+       free_slots == bin->free_slots;
   lock_release(&bin->lock);
   return ok;
 }

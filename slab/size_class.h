@@ -7,8 +7,9 @@
  *   up to class 112  1 MiB: folios of the class's size, so that thread caches can hold them
  *   CLASS_LARGE      folios of any other size
  *
- * Alignment: every class from 16 bytes up is a multiple of 16, and slabs and folios begin at addresses
- * aligned to the largest power of two that divides their class, so every object is aligned to it. */
+ * Alignment: every class from 16 bytes up is a multiple of 16, and slabs and folios begin at
+ * addresses aligned to the largest power of two that divides their class, so every object is
+ * aligned to it. */
 #ifndef QUIRE_SLAB_SIZE_CLASS_H
 #define QUIRE_SLAB_SIZE_CLASS_H
 
@@ -57,8 +58,8 @@ static inline size_t class_alignment(unsigned size_class) {
   return size & -size;
 }
 
-/* The smallest class that holds `size` bytes at addresses aligned to `align` (a power of two, 16 bytes
- * to 64 KiB; size at most CACHED_MAX). */
+/* The smallest class that holds `size` bytes at addresses aligned to `align` (a power of two, 16
+ * bytes to 64 KiB; size at most CACHED_MAX). */
 static always_inline unsigned class_of_aligned(size_t size, size_t align) {
   unsigned c = class_of(align_up(size_max(size, align), align));
   while (class_alignment(c) < align) c++; /* ends at the next power of two at the latest */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "page/owner.h"
+#include "slab/migrate.h"
 
 static peeker void slab_describe(const void *owner, struct owner_view *out) {
   const struct slab *slab = owner;
@@ -15,7 +16,13 @@ static peeker void slab_describe(const void *owner, struct owner_view *out) {
   out->pinned = load_relaxed(&slab->pins) != 0;
 }
 
-static const struct owner_ops slab_ops = {.describe = slab_describe};
+static const struct owner_ops slab_ops = {
+    .describe = slab_describe,
+    .isolate = slab_isolate,
+    .dirty = slab_dirty,
+    .migrate = slab_migrate,
+    .put_back = slab_put_back,
+};
 
 struct desc_cache slab_cache_small = DESC_CACHE_INIT(
     sizeof(struct slab) + SLAB_WORDS_SMALL * sizeof(uint64_t), "slab-512", &slab_ops);
@@ -48,8 +55,10 @@ struct slab *slab_new(unsigned size_class) {
   slab->state = SLAB_PARTIAL;
   slab->fullness = 0;
   slab->hint = 0;
-  slab->guests = 0;
   slab->pins = 0;
+  slab->holes = 0;
+  slab->seen = 0;
+  slab->mesh = NULL;
   free_all_slots(slab);
   memmap_set(slab->pfn, slab->nframes, memdesc_make(MEMDESC_SLAB, size_class, slab));
   return slab;
@@ -60,9 +69,48 @@ void slab_destroy(struct slab *slab) {
   size_t n = slab->nframes;
   assert_always(slab_is_empty(slab));
   memmap_clear(pfn, n, MEMDESC_SLAB);
+  uint32_t holes = slab->holes;
   slab->state = SLAB_FREE;
   desc_free(slab);
-  frames_free(pfn, n);
+  frames_free_hollow(pfn, n, holes);
+}
+
+uint32_t slab_frames_of(const struct slab *slab, unsigned from, unsigned to) {
+  size_t size = class_size(slab->size_class);
+  unsigned first = (unsigned)(from * size / FRAME_SIZE);
+  unsigned last = (unsigned)((to * size - 1) / FRAME_SIZE);
+  return (uint32_t)(((uint64_t)2 << last) - ((uint64_t)1 << first));
+}
+
+uint32_t slab_live_frames(const struct slab *slab) {
+  uint32_t live = 0;
+  unsigned left = slab->nslots;
+  for (unsigned w = 0; w < slab_words(slab); w++, left -= 64) {
+    uint64_t taken = ~slab->free[w] & (left >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << left) - 1);
+    while (taken != 0) {
+      /* Runs of taken slots, so that a full slab takes a few steps. */
+      unsigned from = (unsigned)__builtin_ctzll(taken);
+      uint64_t rest = ~(taken >> from);
+      unsigned n = rest == 0 ? 64 : (unsigned)__builtin_ctzll(rest);
+      live |= slab_frames_of(slab, w * 64 + from, w * 64 + from + n);
+      if (from + n >= 64) break;
+      taken &= ~(uint64_t)0 << (from + n);
+    }
+    if (left <= 64) break;
+  }
+  return live;
+}
+
+/* Some of these slots' frames had been discarded: they hold memory again. */
+static cold void fill_holes(struct slab *slab, void *const *objects, unsigned n) {
+  uint32_t touched = 0;
+  for (unsigned i = 0; i < n; i++) {
+    unsigned slot = (unsigned)slab_slot(slab, objects[i]);
+    touched |= slab_frames_of(slab, slot, slot + 1);
+  }
+  if ((touched & slab->holes) == 0) return;
+  frames_fill(slab->pfn, touched & slab->holes);
+  slab->holes &= ~touched;
 }
 
 unsigned slab_take(struct slab *slab, void **out, unsigned n) {
@@ -78,11 +126,11 @@ unsigned slab_take(struct slab *slab, void **out, unsigned n) {
   }
   slab->hint = (uint8_t)w;
   slab->nfree -= (uint16_t)want;
+  if (unlikely(slab->holes != 0)) fill_holes(slab, out, want);
   return want;
 }
 
-/* The slot that begins at p, -1 when none does. */
-static int slot_of(const struct slab *slab, const void *p) {
+int slab_slot(const struct slab *slab, const void *p) {
   const struct size_class *c = &size_classes[slab->size_class];
   size_t offset = (size_t)((const char *)p - (const char *)slab_addr(slab));
   unsigned slot = class_slot(c, offset);
@@ -90,7 +138,7 @@ static int slot_of(const struct slab *slab, const void *p) {
 }
 
 enum slab_verdict slab_check(const struct slab *slab, const void *p) {
-  int slot = slot_of(slab, p);
+  int slot = slab_slot(slab, p);
   if (unlikely(slot < 0)) return SLAB_INTERIOR;
   uint64_t word = load_relaxed(&slab->free[slot / 64]);
   return unlikely(word >> slot % 64 & 1) ? SLAB_DOUBLE_FREE : SLAB_OK;

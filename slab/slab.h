@@ -6,7 +6,10 @@
  *
  *   nfree = |free|, 0 <= nfree <= nslots; a slab with nfree = nslots is empty
  *   state PARTIAL: in the bin's list for its fullness; FULL: nfree = 0, in no list; FREE: not a
- * slab */
+ * slab; ISOLATED, GUEST: see migrate.h
+ *
+ * A frame in which no slot is taken may have been discarded (holes); it counts as resident again
+ * once a slot in it is handed out. */
 #ifndef QUIRE_SLAB_SLAB_H
 #define QUIRE_SLAB_SLAB_H
 
@@ -14,9 +17,17 @@
 #include "page/frames.h"
 #include "slab/size_class.h"
 
-enum slab_state { SLAB_FREE = 0, SLAB_PARTIAL = 1, SLAB_FULL = 2, SLAB_ISOLATED = 3 };
+enum slab_state {
+  SLAB_FREE = 0,
+  SLAB_PARTIAL = 1,
+  SLAB_FULL = 2,
+  SLAB_ISOLATED = 3, /* compaction has it: in no list, hands out nothing */
+  SLAB_GUEST = 4,    /* some of its frames have their memory from other slabs: the same */
+};
 
 enum { SLAB_WORDS_SMALL = 8, SLAB_WORDS_LARGE = 16 };
+
+struct mesh;
 
 struct slab {
   struct desc desc;
@@ -29,12 +40,12 @@ struct slab {
   uint8_t state;      /* enum slab_state */
   uint8_t fullness;   /* the list it is in */
   uint8_t hint;       /* words of the bitmap before this one are zero */
-  uint16_t guests;    /* compaction: frames of others mapped onto its memory */
-  uint32_t pins;      /* compaction */
+  uint16_t pins;      /* promises that its memory doesn't change */
+  uint32_t holes;     /* bit i: frame i holds no memory of its own */
   uint16_t nfree_max; /* more free slots than this belong in an emptier list */
-  uint16_t reserved16;
-  uint32_t reserved[2];
-  uint64_t free[]; /* SLAB_WORDS_SMALL, or SLAB_WORDS_LARGE where a slab has over 512 slots */
+  uint16_t seen;      /* nfree when compaction looked last */
+  struct mesh *mesh;  /* its part in meshing, mostly NULL */
+  uint64_t free[];    /* SLAB_WORDS_SMALL, or SLAB_WORDS_LARGE where a slab has over 512 slots */
 };
 
 _Static_assert(sizeof(struct slab) == 64, "the bitmap begins a line of its own");
@@ -47,6 +58,23 @@ nodiscard struct slab *slab_new(unsigned size_class);
 
 /* Gives an empty slab's frames and its descriptor back. */
 void slab_destroy(struct slab *slab);
+
+/* The frames that slots [from, to) touch, a bit each. */
+uint32_t slab_frames_of(const struct slab *slab, unsigned from, unsigned to);
+
+/* The frames in which a slot is taken. */
+uint32_t slab_live_frames(const struct slab *slab);
+
+static inline uint32_t slab_all_frames(const struct slab *slab) {
+  return slab->nframes >= 32 ? ~(uint32_t)0 : ((uint32_t)1 << slab->nframes) - 1;
+}
+
+static inline bool slab_slot_is_free(const struct slab *slab, unsigned slot) {
+  return load_relaxed(&slab->free[slot / 64]) >> slot % 64 & 1;
+}
+
+/* The slot that begins at p, -1 when none does. */
+int slab_slot(const struct slab *slab, const void *p);
 
 /* Takes up to n free slots, lowest addresses first; stores the pointers last to first, so that a
  * stack filled with them hands out the lowest first. Number taken. */

@@ -1,0 +1,283 @@
+/* When to compact.
+ *
+ * Theory. What could be gained is the slack: what slabs hold beyond what lives in them and what has
+ * been given back already. A pass begins when the slack is large against the heap, and larger than
+ * the last pass left it: one that gained little makes the next wait for more, twice as long each
+ * time.
+ *
+ * A pass works in steps of a few milliseconds of CPU time and pauses so that it takes its share of
+ * a processor (compact_cpu); one that was asked for (quire_compact, malloc_trim) works without
+ * pauses.
+ *
+ * Fork. The child must see what it would without compaction, and whoever forks may not wait long:
+ * the forking thread raises `forks`, and asks the background thread, which has the zone's
+ * descriptors, to freeze the zone before its next unit of work. While `forks` is raised no pass
+ * begins. A process that forks again and again is left unmeshed for a time that doubles.
+ *
+ * Lock: `engine` (RANK_COMPACT) is held while the engine works, by the background thread or by a
+ * thread that asked for a pass and has none. */
+#include "alloc/compaction.h"
+
+#include "alloc/background.h"
+#include "alloc/options.h"
+#include "alloc/tcache.h"
+#include "arch/lock.h"
+#include "arch/sys.h"
+#include "page/compact.h"
+#include "page/frames.h"
+#include "page/zone.h"
+#include "slab/bin.h"
+
+enum {
+  STEP_US = 2000,
+  SLACK_LEAST = 8 << 20, /* bytes: less isn't worth a pass */
+  SLACK_LEAST_AGGRESSIVE = 1 << 20,
+  SLACK_PERCENT = 10, /* of what slabs hold */
+  SLACK_PERCENT_AGGRESSIVE = 3,
+  CPU_AGGRESSIVE = 100,
+  LOOK_MS = 250,         /* between looks at the slack */
+  SETTLE_MS = 5000,      /* a heap that still changes by much is waited for so long */
+  PAUSE_LEAST_MS = 1000, /* between passes; doubles without gain */
+  PAUSE_MOST_MS = 64000,
+  FORK_PAUSE_MS = 5000, /* without meshing after a freeze; doubles with each */
+  FORK_PAUSE_MOST_MS = 600000,
+};
+
+static struct {
+  struct lock engine;
+  uint32_t forks;  /* that are under way */
+  uint32_t freeze; /* futex: 1 while somebody waits for the zone to be given up */
+  uint32_t asked;  /* passes asked for */
+  uint32_t done;   /* futex: of these, over */
+  size_t gained;   /* bytes, by the last of them */
+} shared = {.engine = LOCK_INIT(RANK_COMPACT)};
+
+/* The background thread's own. */
+static struct {
+  uint64_t begin_at; /* no pass before */
+  uint64_t pause_ms;
+  size_t slack_left; /* by the last pass */
+  size_t slack_seen; /* when it was looked at last */
+  uint64_t look_at, settle_by;
+  uint32_t serving;  /* the request that this pass is for; 0: none */
+  uint64_t unmeshed_until, fork_pause_ms;
+} work;
+
+static bool aggressive(void) { return options.compact == CHOICE_COMPACT_AGGRESSIVE; }
+
+/* ---- policy ---- */
+
+/* Bytes that slabs hold, and those of them in which nothing lives. */
+static size_t slack(size_t *held) {
+  size_t free_bytes = 0, nframes = 0;
+  struct frames_stats frames;
+  for (unsigned c = 0; c < SLAB_CLASSES; c++) {
+    struct bin_stats bin;
+    bin_stats(c, &bin);
+    free_bytes += bin.free_slots * class_size(c);
+    nframes += bin.frames;
+  }
+  frames_stats(&frames);
+  size_t hollow = frames.hollow << FRAME_SHIFT, bytes = nframes << FRAME_SHIFT;
+  *held = bytes > hollow ? bytes - hollow : 0;
+  return free_bytes > hollow ? free_bytes - hollow : 0;
+}
+
+static bool worth_a_pass(size_t loose, size_t held) {
+  size_t least = aggressive() ? SLACK_LEAST_AGGRESSIVE : SLACK_LEAST;
+  size_t percent = aggressive() ? SLACK_PERCENT_AGGRESSIVE : SLACK_PERCENT;
+  if (loose < least || loose < held / 100 * percent) return false;
+  return loose > work.slack_left + work.slack_left / 8 + least / 2;
+}
+
+static uint64_t pause_after(uint64_t used_us) {
+  size_t share = aggressive() ? CPU_AGGRESSIVE : options.compact_cpu;
+  return share >= 100 ? 0 : used_us * (100 - share) / share / 1000 + 1;
+}
+
+/* ---- passes ---- */
+
+static void give_up_zone(uint64_t now) {
+  struct zone_stats before;
+  if (zone_state() != ZONE_OPEN) return;
+  zone_stats(&before);
+  (void)zone_freeze();
+  if (before.home + before.guest == 0) return; /* it cost nothing */
+  work.fork_pause_ms = work.unmeshed_until + work.fork_pause_ms > now
+                           ? size_min(2 * work.fork_pause_ms, FORK_PAUSE_MOST_MS)
+                           : 0;
+  work.fork_pause_ms = size_max(work.fork_pause_ms, FORK_PAUSE_MS);
+  work.unmeshed_until = now + work.fork_pause_ms;
+}
+
+static void answer_freeze(uint64_t now) {
+  if (load_acquire(&shared.freeze) == 0) return;
+  give_up_zone(now);
+  store_release(&shared.freeze, 0);
+  sys_futex_wake(&shared.freeze, INT32_MAX);
+}
+
+static void begin(uint64_t now, bool may_mesh) {
+  may_mesh = may_mesh && options.compact != CHOICE_COMPACT_OFF;
+  /* Asked for, it meshes also soon after a fork. */
+  if (work.serving == 0 && now < work.unmeshed_until) may_mesh = false;
+  compact_begin(may_mesh);
+}
+
+static void finish(uint64_t now) {
+  size_t held, gained = compact_gained() << FRAME_SHIFT;
+  work.slack_left = slack(&held);
+  bool gain = gained > held / 50;
+  work.pause_ms =
+      gain ? PAUSE_LEAST_MS : size_min(size_max(2 * work.pause_ms, PAUSE_LEAST_MS), PAUSE_MOST_MS);
+  work.begin_at = now + work.pause_ms;
+  if (work.serving == 0) return;
+  store_relaxed(&shared.gained, gained);
+  store_release(&shared.done, work.serving);
+  sys_futex_wake(&shared.done, INT32_MAX);
+  work.serving = 0;
+}
+
+/* A pass that begins in the midst of a great change makes hosts for what is about to go. */
+static bool settled(uint64_t now, size_t loose) {
+  size_t before = work.slack_seen, change = loose > before ? loose - before : before - loose;
+  work.slack_seen = loose;
+  if (work.settle_by == 0) work.settle_by = now + SETTLE_MS;
+  if (change > loose / 16 && now < work.settle_by) return false;
+  work.settle_by = 0;
+  return true;
+}
+
+/* Should a pass begin? Else *next is when to look again. */
+static bool due(uint64_t now, uint64_t *next) {
+  uint32_t asked = load_acquire(&shared.asked);
+  size_t held;
+  *next = UINT64_MAX;
+  if (asked != load_relaxed(&shared.done)) {
+    work.serving = asked;
+    return true;
+  }
+  if (options.compact == CHOICE_COMPACT_OFF) return false;
+  if (now < work.look_at) {
+    *next = work.look_at - now;
+    return false;
+  }
+  size_t loose = slack(&held);
+  work.look_at = now + LOOK_MS;
+  work.slack_left = size_min(work.slack_left, loose);
+  if (!worth_a_pass(loose, held)) {
+    work.settle_by = 0;
+    return false;
+  }
+  *next = LOOK_MS;
+  if (now < work.begin_at) *next = size_max(LOOK_MS, work.begin_at - now);
+  return now >= work.begin_at && settled(now, loose);
+}
+
+uint64_t compaction_turn(uint64_t now, bool may_mesh) {
+  uint64_t next;
+  answer_freeze(now);
+  if (!may_mesh) give_up_zone(now);
+  if (load_acquire(&shared.forks) != 0) return 1;
+  if (!compact_active()) {
+    if (!due(now, &next)) return next;
+    if (work.serving != 0) {
+      (void)tcache_reclaim(true);
+      (void)bin_trim(true);
+      (void)frames_purge(0);
+    }
+    begin(now, may_mesh);
+  }
+  uint64_t began = sys->thread_cpu_us();
+  lock_acquire(&shared.engine);
+  bool over = compact_step(STEP_US);
+  lock_release(&shared.engine);
+  if (over) finish(now);
+  if (work.serving != 0 || over) return over ? 1 : 0;
+  return pause_after(sys->thread_cpu_us() - began);
+}
+
+void compaction_pressed(void) {
+  if (options.compact != CHOICE_COMPACT_OFF) (void)add_relaxed(&shared.asked, 1);
+}
+
+bool compaction_wanted(void) {
+  return load_relaxed(&shared.freeze) != 0 ||
+         load_relaxed(&shared.asked) != load_relaxed(&shared.done) || compact_active();
+}
+
+/* Without a background thread. */
+static size_t work_here(void) {
+  lock_acquire(&shared.engine);
+  if (compact_active()) {
+    lock_release(&shared.engine);
+    return 0;
+  }
+  compact_begin(false);
+  while (!compact_step(UINT64_MAX)) {
+  }
+  size_t gained = compact_gained() << FRAME_SHIFT;
+  lock_release(&shared.engine);
+  return gained;
+}
+
+size_t compaction_now(void) {
+  background_consider(SIZE_MAX);
+  if (!background_running()) return work_here();
+  uint32_t mine = add_relaxed(&shared.asked, 1) + 1;
+  for (;;) {
+    uint32_t done = load_acquire(&shared.done);
+    if ((int32_t)(done - mine) >= 0) return load_relaxed(&shared.gained);
+    if (!background_running()) return work_here();
+    background_wake();
+    sys_futex_wait_for(&shared.done, done, 100);
+  }
+}
+
+void compaction_stop(void) {
+  if (compact_active()) compact_abandon();
+  give_up_zone(sys->now_ms());
+  store_release(&shared.freeze, 0);
+  sys_futex_wake(&shared.freeze, INT32_MAX);
+}
+
+/* ---- fork ---- */
+
+static bool must_freeze(void) { return zone_state() == ZONE_OPEN && background_running(); }
+
+void compaction_before_fork(void) {
+  (void)add_relaxed(&shared.forks, 1);
+  fence_seq_cst();
+  for (;;) {
+    while (must_freeze()) {
+      store_release(&shared.freeze, 1);
+      background_wake();
+      sys_futex_wait_for(&shared.freeze, 1, 10);
+    }
+    lock_acquire(&shared.engine);
+    if (!must_freeze()) return;
+    lock_release(&shared.engine); /* a pass had begun just before it could see this fork */
+  }
+}
+
+void compaction_after_fork_parent(void) {
+  lock_release(&shared.engine);
+  (void)sub_relaxed(&shared.forks, 1);
+}
+
+void compaction_after_fork_child(void) {
+  compact_abandon();
+  zone_forget();
+  shared.forks = shared.freeze = 0;
+  shared.asked = shared.done = 0;
+  work = (typeof(work)){0};
+  lock_reset(&shared.engine);
+}
+
+/* ---- looking ---- */
+
+const char *compaction_reason(void) {
+  if (options.compact == CHOICE_COMPACT_OFF) return "compact:off";
+  if (options.background == CHOICE_BACKGROUND_OFF) return "background:off";
+  return zone_state_text(zone_state());
+}

@@ -1,0 +1,33 @@
+/* When to compact, and how much of a processor it may take; the engine is page/compact.h. */
+#ifndef QUIRE_ALLOC_COMPACTION_H
+#define QUIRE_ALLOC_COMPACTION_H
+
+#include "arch/compiler.h"
+
+/* The background thread's part of a turn: milliseconds until it wants the next, UINT64_MAX when
+ * there is nothing to gain. may_mesh: the process has not been sandboxed since it began. */
+uint64_t compaction_turn(uint64_t now_ms, bool may_mesh);
+
+/* Memory is short: a pass soon. From the background thread. */
+void compaction_pressed(void);
+
+/* Asks for a pass at full speed and waits for it, or works in the caller's thread where there is no
+ * background thread; then without meshing. Bytes gained. No lock may be held. */
+size_t compaction_now(void);
+
+/* Does somebody wait for a pass or a freeze? The background thread then doesn't sleep. */
+bool compaction_wanted(void);
+
+/* Before a fork: has the background thread give the zone up, and keeps it from beginning another
+ * until the fork is over. Before any lock is taken. */
+void compaction_before_fork(void);
+void compaction_after_fork_parent(void);
+void compaction_after_fork_child(void);
+
+/* The background thread ends: nothing may stay shared, since nobody could freeze it any more. */
+void compaction_stop(void);
+
+/* What keeps memory from being meshed: a word for statistics. */
+const char *compaction_reason(void);
+
+#endif

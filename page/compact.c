@@ -1,0 +1,489 @@
+/* The compaction engine.
+ *
+ * Theory. A pass is one struct and goes through phases:
+ *
+ *   SCORE    every hugepage of slabs: how much lives in it, from its owners' own words
+ *   CONVERT  the densest hugepages become the zone's: their slabs are hosts
+ *   LIST     the hosts by class, the fullest first
+ *   EMPTY    the other hugepages, the sparsest first: each owner is isolated, migrated onto hosts
+ * as far as they fit, and put back; one that fits nowhere becomes a host by itself COLLAPSE
+ * hugepages of the zone get one page of memory each and are mapped by it
+ *
+ *   SCORE -> CONVERT -> LIST -> EMPTY -> (EMPTY again, with shorter runs) -> COLLAPSE -> over
+ *   without a zone: SCORE -> EMPTY -> over
+ *
+ * Whole hugepages of hosts are the aim, since they stay mapped by one entry, and as many are made
+ * as would hold most of what lives. What is left are classes of which they hold too little; a lone
+ * host costs no memory but a mapping.
+ *
+ * The two scanners, CONVERT's and EMPTY's, go by score in LEVELS steps from both ends of the same
+ * list of hugepages. What refused (a pin, the kernel) is left alone for some passes (skip).
+ *
+ * Mappings are the scarce good. The shortest run worth one is chosen per round so that the frames
+ * that are left could be placed with the mappings that are left: with few mappings only long runs
+ * are mapped, which save more each.
+ *
+ * A hugepage is converted in pieces, so that nobody waits for the copying of all of it: the pieces
+ * become one mapping again since their offsets follow each other.
+ *
+ * Locks: a unit of work (one owner, one hugepage) holds the lock of discard passes, which comes
+ * before the bins'. A fork freezes the zone between units. */
+#include "page/compact.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "arch/sys.h"
+#include "page/frames.h"
+#include "page/hugepage.h"
+#include "page/mover.h"
+
+enum {
+  SCORE_LEVELS = 64,
+  PIECE = 64,           /* frames of a hugepage that are converted at once */
+  FILL_PERCENT = 85,    /* of a host hugepage that is expected to live in the end */
+  HUGE_SHARE = 90,      /* per cent of the hosts thought to be needed that whole hugepages make */
+  UNPLACED_LEAST = 256, /* frames for which another round with shorter runs is made */
+  LONGEST_RUN = 16,
+  SKIP_PASSES = 8,
+  DENSE_PERCENT = 75, /* an owner of whose slots more are taken finds no host */
+  TRIES = 100,        /* looks at a frame that keeps changing hands */
+};
+
+enum phase { IDLE, SCORE, CONVERT, LIST, EMPTY, COLLAPSE };
+
+struct host_entry {
+  uint32_t pfn;
+  uint8_t size_class, level;
+};
+
+static struct compact_options options = {.map_share = 50, .inherited = -1};
+
+/* Goes through hugepages by score, level by level. */
+struct scanner {
+  unsigned level;
+  uint32_t at;
+};
+
+static struct {
+  enum phase phase;
+  bool mesh;
+  struct scanner hosts, sources;
+  pfn_t pfn, end;          /* frames of the hugepage that is being emptied */
+  uint32_t at;             /* hugepage, for phases that go through all */
+  uint32_t wanted;         /* hugepages to convert */
+  uint32_t nzone, nsource; /* hugepages, by the scores */
+  uint64_t live_kib;       /* in all of them */
+  struct migration m;
+  struct host_list lists[COMPACT_CLASSES];
+  void *scratch;
+  size_t scratch_bytes;
+} pass;
+
+static struct compact_stats stats;
+
+void compact_configure(const struct compact_options *o) { options = *o; }
+
+bool compact_active(void) { return pass.phase != IDLE; }
+size_t compact_gained(void) { return pass.m.meshed + pass.m.hollowed; }
+
+/* ---- looking at owners ---- */
+
+/* The owner of a frame and what it says of itself; false when there is none that may be asked. */
+static bool look(pfn_t pfn, void **owner, const struct owner_ops **ops, struct owner_view *view) {
+  for (int i = 0; i < TRIES; i++) {
+    memdesc_t word = memmap_peek(pfn);
+    if (!memdesc_is_allocation(word) && memdesc_type(word) != MEMDESC_OWNED) return false;
+    *owner = memdesc_owner(word);
+    *ops = owner_ops_of(*owner);
+    if (*ops == NULL) return false;
+    (*ops)->describe(*owner, view);
+    fence_acquire();
+    if (memmap_peek(pfn).word == word.word && view->nframes > 0 &&
+        pfn.n - view->first.n < view->nframes + view->nguard)
+      return true;
+  }
+  return false;
+}
+
+static size_t live_bytes(const struct owner_view *view) {
+  if (view->slots == 0) return view->nframes * FRAME_SIZE;
+  return (view->slots - view->free_slots) * view->object_size;
+}
+
+/* Calls fn for each owner in the hugepage, until it says no. */
+static bool each_owner(hpn_t hpn, bool (*fn)(pfn_t, const struct owner_view *, void *), void *arg) {
+  pfn_t pfn = hugepage_pfn(hpn), end = pfn_add(pfn, HUGEPAGE_FRAMES);
+  while (pfn.n < end.n) {
+    struct owner_view view;
+    const struct owner_ops *ops;
+    void *owner;
+    size_t n = 1;
+    if (look(pfn, &owner, &ops, &view)) {
+      if (!fn(pfn, &view, arg)) return false;
+      n = view.first.n + view.nframes + view.nguard - pfn.n;
+    }
+    pfn = pfn_add(pfn, n);
+  }
+  return true;
+}
+
+/* ---- SCORE ---- */
+
+static bool is_zone(const struct hugepage *hp) { return (hp->flags & HUGEPAGE_ZONE) != 0; }
+
+/* Racy, as all of this: what it finds is looked at again under locks before anything is done. */
+static bool is_candidate(const struct hugepage *hp) {
+  uint8_t state = load_relaxed(&hp->state), kind = load_relaxed(&hp->kind);
+  return (state == HUGEPAGE_PARTIAL || state == HUGEPAGE_FULL) &&
+         (kind == FRAMES_SLAB || kind == FRAMES_ZONE) && hp->skip == 0;
+}
+
+/* What lives in guests is counted in their hosts. */
+static bool add_live(pfn_t pfn, const struct owner_view *view, void *arg) {
+  if (zone_backing(pfn) != ZONE_GUEST) *(size_t *)arg += live_bytes(view);
+  return true;
+}
+
+static void score(uint32_t n) {
+  struct hugepage *hp = &arena.hugepages[n];
+  size_t live = 0;
+  if (hp->skip > 0) hp->skip--;
+  hp->score = 0;
+  if (!is_candidate(hp)) return;
+  (void)each_owner((hpn_t){n}, add_live, &live);
+  hp->score = (uint16_t)size_min(live / 1024, HUGEPAGE_SIZE / 1024);
+  pass.live_kib += hp->score;
+  if (is_zone(hp))
+    pass.nzone++;
+  else
+    pass.nsource++;
+}
+
+static unsigned level_of(const struct hugepage *hp) {
+  return hp->score * SCORE_LEVELS / (HUGEPAGE_SIZE / 1024 + 1u);
+}
+
+/* ---- CONVERT ---- */
+
+static bool is_movable(unused pfn_t pfn, const struct owner_view *view, unused void *arg) {
+  return view->slots != 0 && !view->pinned;
+}
+
+static bool convert_piece(pfn_t pfn) {
+  struct lift lift;
+  if (lift_begin(&lift, pfn, PIECE) != 0) return false;
+  memcpy(zone_view(pfn), lift.staging, (size_t)PIECE * FRAME_SIZE);
+  bool ok = lift_map(&lift, 0, PIECE, pfn) == 0;
+  if (!ok) lift_put_back(&lift, 0, PIECE);
+  lift_end(&lift);
+  return ok;
+}
+
+/* What is the zone's can't be taken away again, so pieces that are done stay when a later one is
+ * refused: such a hugepage has no hosts, and goes as others of the zone do. */
+static bool convert_frames(hpn_t hpn) {
+  pfn_t pfn = hugepage_pfn(hpn);
+  unsigned done = 0;
+  while (done < HUGEPAGE_FRAMES && convert_piece(pfn_add(pfn, done))) done += PIECE;
+  return done > 0;
+}
+
+/* True when the hugepage is the zone's now. */
+static bool convert(hpn_t hpn) {
+  struct hugepage *hp = &arena.hugepages[hpn.n];
+  bool ok = false;
+  frames_lock_discard();
+  if (frames_isolate(hpn)) {
+    ok = each_owner(hpn, is_movable, NULL) && zone_populate(hpn) == 0 && convert_frames(hpn);
+    if (!ok) {
+      zone_punch(hugepage_pfn(hpn), HUGEPAGE_FRAMES);
+      hp->skip = SKIP_PASSES;
+      stats.refused++;
+    } else {
+      stats.converted++;
+      pass.nzone++;
+      pass.nsource--;
+    }
+    frames_restore(hpn, ok);
+  }
+  frames_unlock_discard();
+  return ok;
+}
+
+/* The next hugepage at or after the scanner; downwards or upwards through the levels. */
+static bool find_source(struct scanner *s, bool down, bool untouched) {
+  for (;;) {
+    for (; s->at < arena.opened; s->at++) {
+      const struct hugepage *hp = &arena.hugepages[s->at];
+      if (!is_candidate(hp) || is_zone(hp) || level_of(hp) != s->level) continue;
+      if (!untouched || zone_is_plain(hugepage_pfn((hpn_t){s->at}), HUGEPAGE_FRAMES)) return true;
+    }
+    if (down ? s->level == 0 : s->level == SCORE_LEVELS - 1) return false;
+    s->level += down ? -1u : 1u;
+    s->at = 0;
+  }
+}
+
+/* Hugepages of hosts that would hold all that lives, filled as well as can be expected. */
+static uint32_t hosts_needed(void) {
+  uint64_t each = (uint64_t)HUGEPAGE_SIZE / 1024 * FILL_PERCENT / 100;
+  return (uint32_t)((pass.live_kib + each - 1) / each);
+}
+
+static void begin_convert(void) {
+  uint32_t wanted = hosts_needed() * HUGE_SHARE / 100;
+  pass.phase = CONVERT;
+  pass.hosts = (struct scanner){SCORE_LEVELS - 1, 0};
+  pass.wanted = wanted > pass.nzone ? wanted - pass.nzone : 0;
+}
+
+/* False when the phase is over. */
+static bool convert_next(void) {
+  if (pass.wanted == 0 || pass.nsource < 2 || !find_source(&pass.hosts, true, true)) return false;
+  hpn_t hpn = {pass.hosts.at++};
+  if (convert(hpn)) pass.wanted--;
+  return true;
+}
+
+/* ---- LIST ---- */
+
+/* Counts owners of slots by class; of frames that are HOME they are hosts. */
+static bool count_owner(pfn_t pfn, const struct owner_view *view, unused void *arg) {
+  if (view->slots != 0 && pfn.n == view->first.n)
+    pass.lists[memdesc_class(memmap_peek(pfn))].most++;
+  return true;
+}
+
+struct collect {
+  struct host_entry *entries;
+  size_t n, most;
+};
+
+static bool collect_host(pfn_t pfn, const struct owner_view *view, void *arg) {
+  struct collect *c = arg;
+  if (view->slots == 0 || view->free_slots == 0 || pfn.n != view->first.n) return true;
+  if (c->n == c->most || !zone_is_home(pfn, view->nframes)) return true;
+  c->entries[c->n++] = (struct host_entry){
+      pfn.n, (uint8_t)memdesc_class(memmap_peek(pfn)),
+      (uint8_t)((view->slots - view->free_slots) * (SCORE_LEVELS - 1) / view->slots)};
+  return true;
+}
+
+static bool need_scratch(size_t bytes) {
+  void *p;
+  bytes = align_up(bytes, HUGEPAGE_SIZE);
+  if (bytes <= pass.scratch_bytes) return true;
+  if (pass.scratch != NULL) (void)sys->unreserve(pass.scratch, pass.scratch_bytes);
+  pass.scratch = NULL;
+  pass.scratch_bytes = 0;
+  if (sys->reserve(bytes, &p) != 0) return false;
+  if (sys->open_write(p, bytes) != 0) {
+    (void)sys->unreserve(p, bytes);
+    return false;
+  }
+  pass.scratch = p;
+  pass.scratch_bytes = bytes;
+  return true;
+}
+
+static void each_slab_hugepage(bool (*fn)(pfn_t, const struct owner_view *, void *), void *arg) {
+  for (uint32_t n = 0; n < arena.opened; n++)
+    if (is_candidate(&arena.hugepages[n])) (void)each_owner((hpn_t){n}, fn, arg);
+}
+
+/* Lists have room for all owners of their class, since any can become a host. */
+static bool list_hosts(void) {
+  struct collect c = {0};
+  size_t total = 0;
+  memset(pass.lists, 0, sizeof pass.lists);
+  each_slab_hugepage(count_owner, NULL);
+  for (unsigned k = 0; k < COMPACT_CLASSES; k++) total += pass.lists[k].most;
+  if (total == 0 || !need_scratch(total * (sizeof(struct host_entry) + sizeof(uint32_t))))
+    return false;
+  c.entries = pass.scratch;
+  c.most = total;
+  each_slab_hugepage(collect_host, &c);
+  uint32_t *out = (uint32_t *)(c.entries + total);
+  for (unsigned k = 0; k < COMPACT_CLASSES; k++) {
+    pass.lists[k].pfn = out;
+    out += pass.lists[k].most;
+  }
+  for (int level = SCORE_LEVELS - 1; level >= 0; level--)
+    for (size_t i = 0; i < c.n; i++)
+      if (c.entries[i].level == level)
+        host_list_add(&pass.lists[c.entries[i].size_class], (pfn_t){c.entries[i].pfn});
+  return true;
+}
+
+/* ---- EMPTY ---- */
+
+static size_t mappings_allowed(void) {
+  struct zone_stats zone;
+  zone_stats(&zone);
+  size_t most = zone.max_mappings * options.map_share / 100;
+  return most > zone.mappings ? most - zone.mappings : 0;
+}
+
+/* A lone run can cost two mappings, its own and what was one around it. */
+static unsigned shortest_run(size_t mappings) {
+  unsigned shortest = 1;
+  size_t frames = (size_t)pass.nsource * HUGEPAGE_FRAMES;
+  while (shortest < LONGEST_RUN && frames / shortest > mappings) shortest *= 2;
+  return shortest;
+}
+
+static void begin_empty(void) {
+  pass.phase = EMPTY;
+  pass.sources = (struct scanner){0, 0};
+  pass.pfn = pass.end = (pfn_t){0};
+  pass.m.hosts = pass.lists;
+  pass.m.unplaced = 0;
+}
+
+static bool too_dense(const struct owner_view *view) {
+  return view->slots == 0 ||
+         (view->slots - view->free_slots) * 100 > view->slots * (size_t)DENSE_PERCENT;
+}
+
+/* One owner; the frames that it has from pfn on. */
+static size_t empty_owner(pfn_t pfn) {
+  struct owner_view view;
+  const struct owner_ops *ops;
+  void *owner;
+  if (!look(pfn, &owner, &ops, &view)) return 1;
+  size_t n = view.first.n + view.nframes + view.nguard - pfn.n;
+  if (too_dense(&view) || ops->migrate == NULL) return n;
+  pass.m.mappings_left = pass.m.mesh ? mappings_allowed() : 0;
+  frames_lock_discard();
+  enum owner_verdict verdict = ops->isolate(owner, pfn);
+  if (verdict == OWNER_DONE) {
+    (void)ops->migrate(owner, &pass.m);
+    ops->put_back(owner);
+  } else if (verdict == OWNER_PINNED) {
+    pass.m.pinned++;
+  }
+  frames_unlock_discard();
+  return n;
+}
+
+/* False when the phase is over. */
+static bool empty_next(void) {
+  if (pass.pfn.n >= pass.end.n) {
+    if (!find_source(&pass.sources, false, false)) return false;
+    pass.pfn = hugepage_pfn((hpn_t){pass.sources.at++});
+    pass.end = pfn_add(pass.pfn, HUGEPAGE_FRAMES);
+  }
+  pass.pfn = pfn_add(pass.pfn, empty_owner(pass.pfn));
+  return true;
+}
+
+/* Shorter runs for what is left, while there are mappings for them. */
+static bool shorter_runs(void) {
+  if (!pass.m.mesh || pass.m.shortest == 1 || pass.m.unplaced < UNPLACED_LEAST) return false;
+  if (mappings_allowed() == 0) return false;
+  pass.m.shortest /= 2;
+  begin_empty();
+  return true;
+}
+
+/* ---- COLLAPSE ---- */
+
+static void begin_collapse(void) {
+  pass.phase = COLLAPSE;
+  pass.at = 0;
+}
+
+static bool collapse_next(void) {
+  for (; pass.at < arena.opened; pass.at++) {
+    struct hugepage *hp = &arena.hugepages[pass.at];
+    if (!is_zone(hp) || hp->skip != 0) continue;
+    if (zone_backing(hugepage_pfn((hpn_t){pass.at})) != ZONE_HOME) continue;
+    (void)sys->collapse(hugepage_addr((hpn_t){pass.at}), HUGEPAGE_SIZE);
+    pass.at++;
+    return true;
+  }
+  return false;
+}
+
+/* ---- a pass ---- */
+
+void compact_begin(bool mesh) {
+  void *scratch = pass.scratch;
+  size_t bytes = pass.scratch_bytes;
+  memset(&pass, 0, sizeof pass);
+  pass.scratch = scratch;
+  pass.scratch_bytes = bytes;
+  pass.phase = SCORE;
+  pass.mesh = pass.m.mesh = mesh && zone_open(options.force, options.inherited) == ZONE_OPEN;
+}
+
+static void end_pass(void) {
+  stats.passes++;
+  stats.hollowed += pass.m.hollowed;
+  stats.meshed += pass.m.meshed;
+  stats.runs += pass.m.runs;
+  stats.pinned += pass.m.pinned;
+  stats.unplaced = pass.m.unplaced;
+  pass.phase = IDLE;
+}
+
+/* One unit of work. A phase that is over is followed by the next. */
+static void work(void) {
+  switch (pass.phase) {
+  case SCORE:
+    if (pass.at < arena.opened) {
+      score(pass.at++);
+    } else {
+      if (pass.mesh)
+        begin_convert();
+      else
+        begin_empty();
+    }
+    break;
+  case CONVERT:
+    if (!convert_next()) pass.phase = LIST;
+    break;
+  case LIST:
+    pass.m.mesh = list_hosts();
+    pass.m.shortest = shortest_run(mappings_allowed());
+    begin_empty();
+    break;
+  case EMPTY:
+    if (empty_next() || shorter_runs()) break;
+    if (pass.mesh)
+      begin_collapse();
+    else
+      end_pass();
+    break;
+  case COLLAPSE:
+    if (!collapse_next()) end_pass();
+    break;
+  default:
+    break;
+  }
+}
+
+void compact_abandon(void) { pass.phase = IDLE; }
+
+bool compact_step(uint64_t budget_us) {
+  uint64_t began = sys->thread_cpu_us();
+  while (pass.phase != IDLE) {
+    /* A fork froze the zone since. */
+    if (pass.mesh && zone_state() != ZONE_OPEN) {
+      end_pass();
+      break;
+    }
+    work();
+    if (sys->thread_cpu_us() - began >= budget_us) break;
+  }
+  return pass.phase == IDLE;
+}
+
+void compact_stats(struct compact_stats *out) { *out = stats; }
+
+void compact_fini(void) {
+  if (pass.scratch != NULL) (void)sys->unreserve(pass.scratch, pass.scratch_bytes);
+  memset(&pass, 0, sizeof pass);
+  stats = (struct compact_stats){0};
+}

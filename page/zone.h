@@ -1,0 +1,96 @@
+/* The zone: the memory that several frames of the arena can share.
+ *
+ * A frame's memory is normally private and anonymous. Frames that take part in compaction have it
+ * from the zone instead, one file of memory as long as the arena: a host at the offset that mirrors
+ * its address (so that neighbours are one mapping), a guest at its host's. What each frame has is
+ * kept in a table here, the backing; it is all that fork and the count of mappings need to know.
+ *
+ *   PLAIN   private anonymous memory
+ *   HOME    the zone's, at its own offset; hugepages become this as a whole (HUGEPAGE_ZONE)
+ *   GUEST   the zone's, at another frame's offset
+ *   FROZEN  a private mapping of a zone that was given up: reads as it did, a store copies. It
+ *           stays until the frame is empty and made PLAIN
+ *
+ *   PLAIN -> HOME, GUEST: zone_map.   HOME, GUEST -> FROZEN: zone_freeze.   any -> PLAIN:
+ * zone_plain
+ *
+ * Lock: RANK_ZONE, held across the system calls, so that a freeze meets no frame on its way to
+ * another state. Thread safe. */
+#ifndef QUIRE_PAGE_ZONE_H
+#define QUIRE_PAGE_ZONE_H
+
+#include "page/arena.h"
+
+enum zone_backing { ZONE_PLAIN, ZONE_HOME, ZONE_GUEST, ZONE_FROZEN };
+
+/* Why there is no zone. */
+enum zone_state {
+  ZONE_CLOSED, /* not asked for yet, or given up by a fork */
+  ZONE_OPEN,
+  ZONE_NO_WATCH,  /* userfaultfd isn't permitted */
+  ZONE_NO_KERNEL, /* it lacks UFFDIO_MOVE, or has it with known defects */
+  ZONE_NO_MEMORY, /* no file of memory, no address space for its view, no staging range */
+  ZONE_NO_PAGES,  /* system pages are larger than frames */
+};
+
+/* Opens a zone and a watch in the calling thread's descriptor table. force: also on kernels whose
+ * UFFDIO_MOVE has known defects. inherited: a descriptor of /dev/userfaultfd, -1 without. */
+enum zone_state zone_open(bool force, int inherited);
+enum zone_state zone_state(void);
+const char *zone_state_text(enum zone_state state);
+
+/* Maps n frames of the zone that begin at `at` over frames that begin at pfn: at == pfn makes HOME,
+ * else GUEST. Their contents are lost. The caller owns them. 0 or a negative errno with nothing
+ * changed but contents; -ENOTRECOVERABLE: they can't be touched any more. */
+nodiscard int zone_map(pfn_t pfn, size_t n, pfn_t at);
+
+/* Makes frames PLAIN; they read as zeros. Those that are already are left alone, unless they lie
+ * between others. Same results. */
+nodiscard int zone_plain(pfn_t pfn, size_t n);
+
+/* Gives the zone's memory at these frames' offsets back. No frame may be mapped there. */
+void zone_punch(pfn_t pfn, size_t n);
+
+enum zone_backing zone_backing(pfn_t pfn);
+bool zone_is_plain(pfn_t pfn, size_t n);
+
+/* Where GUEST and HOME frames have their memory. */
+pfn_t zone_frame_of(pfn_t pfn);
+
+/* An address to copy into the zone's frame by. */
+void *zone_view(pfn_t pfn);
+
+/* Fills the zone's frames of a hugepage with zeros in one hugepage of memory if one is to be had. 0
+ * or a negative errno. */
+nodiscard int zone_populate(hpn_t hpn);
+
+/* Are these frames HOME? */
+bool zone_is_home(pfn_t pfn, size_t n);
+
+/* Gives the zone up: all HOME and GUEST frames become FROZEN, descriptors are closed. Called by the
+ * thread that opened it. Frames that could not be remapped: 0 unless the kernel fails. */
+size_t zone_freeze(void);
+
+/* Without the right to remap: a forked child forgets the descriptors it never had. */
+void zone_forget(void);
+
+struct zone_stats {
+  size_t home, guest, frozen; /* frames */
+  size_t mappings;            /* that all of them cost, beyond those that a plain arena has */
+  size_t max_mappings;        /* vm.max_map_count when it was opened */
+  uint64_t freezes;
+  uint64_t failures; /* refused remaps */
+};
+
+void zone_stats(struct zone_stats *out);
+size_t zone_mappings(void);
+
+void zone_lock(void);
+void zone_unlock(void);
+void zone_reset(void);
+
+/* Derives the counts again. */
+bool zone_consistent(void);
+void zone_fini(void);
+
+#endif

@@ -1,0 +1,17 @@
+/* What zone.c and mover.c share; nobody else includes it. */
+#ifndef QUIRE_PAGE_ZONE_IMPL_H
+#define QUIRE_PAGE_ZONE_IMPL_H
+
+#include "page/zone.h"
+
+/* Written by the thread that opens and freezes; fd under the zone's lock too. */
+struct zone {
+  enum zone_state state;
+  int fd, watch;
+  char *view;    /* all of the zone, shared */
+  char *staging; /* one hugepage of private memory, empty between lifts */
+};
+
+extern struct zone zone;
+
+#endif

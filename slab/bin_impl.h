@@ -1,0 +1,40 @@
+/* What bin.c (handing out and taking back) shares with mesh.c and migrate.c (compaction); nobody
+ * else includes it. */
+#ifndef QUIRE_SLAB_BIN_IMPL_H
+#define QUIRE_SLAB_BIN_IMPL_H
+
+#include "slab/bin.h"
+
+enum { FULLNESS_LISTS = 8 };
+
+struct bin {
+  struct lock lock;
+  uint32_t nfull;
+  struct slab *partial[FULLNESS_LISTS];
+  struct slab *guests, *isolated; /* lists of the states of these names */
+  uint32_t nslabs;                /* in all states */
+  uint32_t nempty;                /* empty slabs in list 0 */
+  size_t free_slots;              /* in slabs of all states */
+  uint32_t nblocked;              /* slots that hosts keep for their guests */
+  uint64_t refills, flushes;
+} cacheline_aligned;
+
+extern struct bin bins[SLAB_CLASSES];
+
+/* All of these need the bin's lock. */
+
+/* Into the list of its fullness, and out of it: state PARTIAL. */
+void bin_list_add(struct bin *bin, struct slab *slab);
+void bin_list_remove(struct bin *bin, struct slab *slab);
+
+/* After slots came back to a slab: to the list where it belongs now. Returns it if it is to be
+ * destroyed, else NULL. */
+nodiscard struct slab *bin_settle(struct bin *bin, struct slab *slab);
+
+/* An empty slab that is about to be destroyed, out of the counts. */
+void bin_forget_slab(struct bin *bin, const struct slab *slab);
+
+/* Without the lock. */
+void bin_destroy_slab(struct slab *slab);
+
+#endif

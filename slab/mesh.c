@@ -1,0 +1,338 @@
+#include "slab/mesh.h"
+
+#include <string.h>
+
+#include "page/hugepage.h"
+#include "page/zone.h"
+
+struct desc_cache mesh_cache = DESC_CACHE_INIT(sizeof(struct mesh), "mesh", NULL);
+struct desc_cache mesh_run_cache = DESC_CACHE_INIT(sizeof(struct mesh_run), "mesh-run", NULL);
+
+/* ---- slots and frames ---- */
+
+/* Slots [*from, *to) touch frames [first, + n). */
+static void slots_of(const struct slab *slab, unsigned first, unsigned n, unsigned *from,
+                     unsigned *to) {
+  size_t size = class_size(slab->size_class);
+  *from = (unsigned)((size_t)first * FRAME_SIZE / size);
+  *to = (unsigned)(((size_t)(first + n) * FRAME_SIZE + size - 1) / size);
+  if (*to > slab->nslots) *to = slab->nslots;
+  if (*from > *to) *from = *to;
+}
+
+/* Bits [from, + 64) of a slab's bitmap of free slots; beyond its ends nothing is free. */
+static uint64_t free_at(const struct slab *slab, int from) {
+  int words = (int)slab_words(slab), w = from >= 0 ? from / 64 : -((63 - from) / 64);
+  unsigned shift = (unsigned)(from - w * 64);
+  uint64_t low = w >= 0 && w < words ? slab->free[w] : 0;
+  if (shift == 0) return low;
+  uint64_t high = w + 1 >= 0 && w + 1 < words ? slab->free[w + 1] : 0;
+  return low >> shift | high << (64 - shift);
+}
+
+static int shift_of(const struct slab *slab, unsigned first, unsigned at) {
+  return ((int)at - (int)first) * FRAME_SIZE / (int)class_size(slab->size_class);
+}
+
+bool mesh_same_phase(unsigned size_class, unsigned i, unsigned j) {
+  unsigned apart = i > j ? i - j : j - i;
+  return (size_t)apart * FRAME_SIZE % class_size(size_class) == 0;
+}
+
+bool mesh_fits(const struct slab *guest, unsigned first, unsigned n, const struct slab *host,
+               unsigned at) {
+  unsigned from, to;
+  int shift = shift_of(guest, first, at);
+  slots_of(guest, first, n, &from, &to);
+  for (unsigned slot = from; slot < to; slot += 64) {
+    uint64_t live = ~free_at(guest, (int)slot);
+    if (to - slot < 64) live &= ((uint64_t)1 << (to - slot)) - 1;
+    if ((live & ~free_at(host, (int)slot + shift)) != 0) return false;
+  }
+  return true;
+}
+
+/* ---- records ---- */
+
+static struct mesh *mesh_of(struct slab *slab) {
+  if (slab->mesh != NULL) return slab->mesh;
+  struct mesh *mesh = desc_alloc(&mesh_cache);
+  if (mesh == NULL) return NULL;
+  mesh->as_guest = mesh->as_host = NULL;
+  mesh->nas_host = 0;
+  mesh->home = false;
+  mesh->mapped = 0;
+  memset(mesh->blocked, 0, sizeof mesh->blocked);
+  slab->mesh = mesh;
+  return mesh;
+}
+
+static uint32_t run_frames(const struct mesh_run *run) {
+  return (uint32_t)(((uint64_t)1 << (run->first + run->n)) - ((uint64_t)1 << run->first));
+}
+
+static bool get(const uint64_t *bits, unsigned n) { return bits[n / 64] >> n % 64 & 1; }
+static void set(uint64_t *bits, unsigned n) { bits[n / 64] |= (uint64_t)1 << n % 64; }
+static void clear(uint64_t *bits, unsigned n) { bits[n / 64] &= ~((uint64_t)1 << n % 64); }
+
+/* The host's count of free slots has changed: to its list. */
+static void relist(struct bin *bin, struct slab *host) {
+  if (host->state == SLAB_PARTIAL) {
+    bin_list_remove(bin, host);
+    if (host->nfree == 0) {
+      host->state = SLAB_FULL;
+      bin->nfull++;
+    } else {
+      bin_list_add(bin, host);
+    }
+  }
+}
+
+static void block(struct bin *bin, struct slab *host, unsigned slot) {
+  bin->nblocked++;
+  bin->free_slots--;
+  set(host->mesh->blocked, slot);
+  clear(host->free, slot);
+  host->nfree--;
+}
+
+/* A slot that is blocked is so by one run: it was free when that reserved it. */
+static bool unblock(struct bin *bin, struct slab *host, unsigned slot) {
+  if (!get(host->mesh->blocked, slot)) return false;
+  clear(host->mesh->blocked, slot);
+  set(host->free, slot);
+  host->nfree++;
+  bin->nblocked--;
+  bin->free_slots++;
+  if (slot / 64 < host->hint) host->hint = (uint8_t)(slot / 64);
+  return true;
+}
+
+/* After a change by unblocking. */
+static void settle_host(struct bin *bin, struct slab *host, struct slab **gone, unsigned *ngone) {
+  struct slab *empty = bin_settle(bin, host);
+  if (empty != NULL) gone[(*ngone)++] = empty;
+}
+
+struct mesh_run *mesh_attach(struct bin *bin, struct slab *guest, unsigned first, unsigned n,
+                             struct slab *host, unsigned at) {
+  struct mesh_run *run = desc_alloc(&mesh_run_cache);
+  unsigned from, to;
+  if (run == NULL || mesh_of(guest) == NULL || mesh_of(host) == NULL) {
+    if (run != NULL) desc_free(run);
+    return NULL;
+  }
+  slots_of(guest, first, n, &from, &to);
+  run->guest = guest;
+  run->host = host;
+  run->first = (uint8_t)first;
+  run->n = (uint8_t)n;
+  run->at = (uint8_t)at;
+  run->state = MESH_MOVING;
+  run->shift = (int16_t)shift_of(guest, first, at);
+  run->from = (uint16_t)from;
+  run->to = (uint16_t)to;
+  run->next_of_guest = guest->mesh->as_guest;
+  guest->mesh->as_guest = run;
+  run->next_of_host = host->mesh->as_host;
+  host->mesh->as_host = run;
+  host->mesh->nas_host++;
+  if (host->state == SLAB_PARTIAL && slab_is_empty(host)) bin->nempty--;
+  for (unsigned slot = from; slot < to; slot++)
+    if (!slab_slot_is_free(guest, slot)) block(bin, host, (unsigned)((int)slot + run->shift));
+  relist(bin, host);
+  return run;
+}
+
+/* Unblocks those of the run's slots that lived when it was attached; unless `all`, only those that
+ * live no more. */
+static bool unblock_run(struct bin *bin, struct mesh_run *run, const uint64_t *lived, bool all) {
+  bool changed = false;
+  for (unsigned slot = run->from; slot < run->to; slot++)
+    if (get(lived, slot) && (all || slab_slot_is_free(run->guest, slot)))
+      changed = unblock(bin, run->host, (unsigned)((int)slot + run->shift)) || changed;
+  return changed;
+}
+
+/* The host's frames hold what was copied there. */
+static void fill_host(const struct mesh_run *run) {
+  struct slab *host = run->host;
+  uint32_t filled = (uint32_t)(((uint64_t)1 << (run->at + run->n)) - ((uint64_t)1 << run->at));
+  filled &= host->holes;
+  if (filled == 0) return;
+  frames_fill(host->pfn, filled);
+  host->holes &= ~filled;
+}
+
+void mesh_settle(struct bin *bin, struct mesh_run *run, const uint64_t *lived, struct slab **gone,
+                 unsigned *ngone) {
+  run->state = MESH_LIVE;
+  run->guest->mesh->mapped |= run_frames(run);
+  fill_host(run);
+  if (unblock_run(bin, run, lived, false)) settle_host(bin, run->host, gone, ngone);
+}
+
+/* Out of both lists. */
+static void unlink_run(struct mesh_run *run) {
+  struct mesh_run **at = &run->guest->mesh->as_guest;
+  while (*at != run) at = &(*at)->next_of_guest;
+  *at = run->next_of_guest;
+  at = &run->host->mesh->as_host;
+  while (*at != run) at = &(*at)->next_of_host;
+  *at = run->next_of_host;
+  run->host->mesh->nas_host--;
+}
+
+void mesh_detach(struct bin *bin, struct mesh_run *run, const uint64_t *lived, struct slab **gone,
+                 unsigned *ngone) {
+  struct slab *host = run->host;
+  bool changed = unblock_run(bin, run, lived, true);
+  unlink_run(run);
+  desc_free(run);
+  if (changed) settle_host(bin, host, gone, ngone);
+}
+
+void mesh_unhost(struct slab *host) {
+  while (host->mesh != NULL && host->mesh->as_host != NULL) {
+    struct mesh_run *run = host->mesh->as_host;
+    unlink_run(run);
+    desc_free(run);
+  }
+}
+
+/* ---- freeing ---- */
+
+/* A slot of a guest is free now: is it in its hosts too? */
+static void unblock_hosts(struct bin *bin, struct slab *guest, unsigned slot, struct slab **gone,
+                          unsigned *ngone) {
+  for (struct mesh_run *run = guest->mesh->as_guest, *next; run != NULL; run = next) {
+    next = run->next_of_guest;
+    if (run->state != MESH_LIVE || slot < run->from || slot >= run->to) continue;
+    if (unblock(bin, run->host, (unsigned)((int)slot + run->shift)))
+      settle_host(bin, run->host, gone, ngone);
+  }
+}
+
+unsigned mesh_put(struct bin *bin, struct slab *slab, void *object, enum slab_verdict *verdict,
+                  struct slab **gone, unsigned *ngone) {
+  int slot = slab_slot(slab, object);
+  if (slot < 0) {
+    *verdict = SLAB_INTERIOR;
+    return 0;
+  }
+  if (slab_slot_is_free(slab, (unsigned)slot) || get(slab->mesh->blocked, (unsigned)slot)) {
+    *verdict = SLAB_DOUBLE_FREE;
+    return 0;
+  }
+  set(slab->free, (unsigned)slot);
+  slab->nfree++;
+  if ((unsigned)slot / 64 < slab->hint) slab->hint = (uint8_t)(slot / 64);
+  unblock_hosts(bin, slab, (unsigned)slot, gone, ngone);
+  return 1;
+}
+
+struct slab *mesh_leave(struct bin *bin, struct slab *slab) {
+  while (slab->mesh->as_guest != NULL) {
+    struct mesh_run *run = slab->mesh->as_guest;
+    unlink_run(run);
+    desc_free(run);
+  }
+  if (slab->next != NULL) slab->next->prev = slab->prev;
+  if (slab->prev != NULL)
+    slab->prev->next = slab->next;
+  else
+    bin->guests = slab->next;
+  bin_forget_slab(bin, slab);
+  return slab;
+}
+
+/* Its frames can't be touched any more: used for ever, and of nobody. */
+static cold void give_up(struct slab *slab) {
+  pfn_t pfn = slab->pfn;
+  size_t n = slab->nframes;
+  memmap_clear(pfn, n, MEMDESC_SLAB);
+  slab->state = SLAB_FREE;
+  desc_free(slab);
+  memmap_set(pfn, n, memdesc_make(MEMDESC_POISON, 0, &arena.hugepages[pfn_hugepage(pfn).n]));
+}
+
+bool mesh_release(struct slab *slab) {
+  struct mesh *mesh = slab->mesh;
+  bool ok = mesh->mapped == 0 || zone_plain(slab->pfn, slab->nframes) == 0;
+  if (ok && mesh->home) zone_punch(slab->pfn, slab->nframes);
+  /* Frames between mapped ones lost what they held with them, and read as zeros too. */
+  if (ok && mesh->mapped != 0) {
+    unsigned lowest = (unsigned)__builtin_ctz(mesh->mapped);
+    unsigned highest = 31 - (unsigned)__builtin_clz(mesh->mapped);
+    uint32_t between = (uint32_t)(((uint64_t)2 << highest) - ((uint64_t)1 << lowest));
+    between &= ~slab->holes;
+    frames_hollow(slab->pfn, between);
+    slab->holes |= between;
+  }
+  slab->mesh = NULL;
+  desc_free(mesh);
+  if (!ok) give_up(slab);
+  return ok;
+}
+
+bool mesh_prepare(struct slab *slab) { return mesh_of(slab) != NULL; }
+
+void mesh_make_home(struct slab *slab) {
+  slab->mesh->home = true;
+  slab->mesh->mapped = slab_all_frames(slab);
+}
+
+/* ---- looking ---- */
+
+static bool run_consistent(const struct mesh_run *run) {
+  unsigned from, to;
+  slots_of(run->guest, run->first, run->n, &from, &to);
+  if (run->from != from || run->to != to || run->guest->size_class != run->host->size_class)
+    return false;
+  if (run->shift != shift_of(run->guest, run->first, run->at)) return false;
+  if (run->first + run->n > run->guest->nframes || run->at + run->n > run->host->nframes)
+    return false;
+  for (unsigned slot = from; slot < to; slot++) {
+    if (slab_slot_is_free(run->guest, slot)) continue;
+    if (!get(run->host->mesh->blocked, (unsigned)((int)slot + run->shift))) return false;
+  }
+  for (unsigned i = 0; run->state == MESH_LIVE && i < run->n; i++) {
+    pfn_t pfn = pfn_add(run->guest->pfn, run->first + i);
+    enum zone_backing backing = zone_backing(pfn);
+    if (backing == ZONE_FROZEN) continue;
+    if (backing != ZONE_GUEST || zone_frame_of(pfn).n != run->host->pfn.n + run->at + i)
+      return false;
+  }
+  return true;
+}
+
+/* Does something that lives in a guest fall onto this slot? */
+static bool is_held(const struct slab *host, unsigned slot) {
+  for (const struct mesh_run *run = host->mesh->as_host; run != NULL; run = run->next_of_host) {
+    int there = (int)slot - run->shift;
+    if (there < run->from || there >= run->to) continue;
+    if (run->state == MESH_MOVING || !slab_slot_is_free(run->guest, (unsigned)there)) return true;
+  }
+  return false;
+}
+
+bool mesh_consistent(const struct slab *slab) {
+  const struct mesh *mesh = slab->mesh;
+  if (mesh == NULL) return slab->state != SLAB_GUEST;
+  unsigned n = 0;
+  for (const struct mesh_run *run = mesh->as_guest; run != NULL; run = run->next_of_guest)
+    if (run->guest != slab || !run_consistent(run)) return false;
+  for (const struct mesh_run *run = mesh->as_host; run != NULL; run = run->next_of_host, n++)
+    if (run->host != slab || !run_consistent(run)) return false;
+  if (n != mesh->nas_host) return false;
+  for (unsigned slot = 0; slot < slab->nslots; slot++) {
+    bool blocked = get(mesh->blocked, slot);
+    if (blocked && (slab_slot_is_free(slab, slot) || !is_held(slab, slot))) return false;
+  }
+  return slab->state != SLAB_GUEST || (mesh->mapped != 0 && !mesh->home);
+}
+
+void mesh_fini(void) {
+  desc_cache_fini(&mesh_cache);
+  desc_cache_fini(&mesh_run_cache);
+}

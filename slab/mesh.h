@@ -1,0 +1,95 @@
+/* Meshing: frames of a sparse slab (the guest) have their memory from frames of another slab of the
+ * class (the host) where the host has free slots at the same places.
+ *
+ * A run of a guest's frames is mapped onto as many of a host's, such that slots fall onto slots:
+ * guest's slot s is host's slot s + shift. What lives in the guest is taken (blocked) in the host,
+ * so that nobody is handed it there. A slot of the guest that is freed is free in both; the guest
+ * never hands out anything again, and when nothing lives in it any more it is destroyed and its
+ * frames get private memory of their own.
+ *
+ *   run MOVING   reserved: the host's slots are blocked, memory has not changed yet; slots that are
+ *                freed meanwhile stay blocked until it is settled
+ *   run LIVE     the guest's frames have the host's memory
+ *
+ *   host:  free & blocked = 0;  nfree = |free|
+ *   blocked = the slots onto which a live slot of some run falls (of MOVING ones: fell)
+ *
+ * Everything here is guarded by the lock of the class's bin, which host and guest share. */
+#ifndef QUIRE_SLAB_MESH_H
+#define QUIRE_SLAB_MESH_H
+
+#include "slab/bin_impl.h"
+
+enum { MESH_GONE_MAX = 3 }; /* slabs that one freed object can empty: its own, and hosts' */
+
+enum mesh_run_state { MESH_MOVING = 1, MESH_LIVE = 2 };
+
+struct mesh_run {
+  struct desc desc;
+  struct slab *guest, *host;
+  struct mesh_run *next_of_guest, *next_of_host;
+  uint8_t first, n; /* the guest's frames */
+  uint8_t at;       /* the first of the host's */
+  uint8_t state;
+  int16_t shift;
+  uint16_t from, to; /* the guest's slots that touch its frames */
+} cacheline_aligned;
+
+struct mesh {
+  struct desc desc;
+  struct mesh_run *as_guest, *as_host;
+  uint16_t nas_host;
+  bool home;       /* a lone host: its frames are the zone's, not its hugepage */
+  uint32_t mapped; /* bit i: frame i has memory of the zone, a host's or (home) its own */
+  uint64_t blocked[SLAB_WORDS_LARGE];
+} cacheline_aligned;
+
+extern struct desc_cache mesh_cache, mesh_run_cache;
+
+/* Could frames [first, + n) of a guest be mapped onto the host's from `at` on, now? */
+bool mesh_fits(const struct slab *guest, unsigned first, unsigned n, const struct slab *host,
+               unsigned at);
+
+/* May frame i of one slab of the class have frame j's place of another? */
+bool mesh_same_phase(unsigned size_class, unsigned i, unsigned j);
+
+/* Reserves; mesh_fits said yes. NULL without memory for the records. */
+struct mesh_run *mesh_attach(struct bin *bin, struct slab *guest, unsigned first, unsigned n,
+                             struct slab *host, unsigned at);
+
+/* The memory is there: LIVE, and what was freed meanwhile is free in the host now. lived: the
+ * guest's slots that were taken when the run was attached, a bit each. A host that is to be
+ * destroyed is added to gone. */
+void mesh_settle(struct bin *bin, struct mesh_run *run, const uint64_t *lived, struct slab **gone,
+                 unsigned *ngone);
+
+/* Undoes mesh_attach. */
+void mesh_detach(struct bin *bin, struct mesh_run *run, const uint64_t *lived, struct slab **gone,
+                 unsigned *ngone);
+
+/* A host in which nothing lives, of itself or of others, is about to go: frames that are still
+ * mapped onto its own hold nothing, and are nobody's guests from now on. */
+void mesh_unhost(struct slab *host);
+
+/* As slab_put for one object of a slab that takes part; hosts that became empty by it are added to
+ * gone. */
+unsigned mesh_put(struct bin *bin, struct slab *slab, void *object, enum slab_verdict *verdict,
+                  struct slab **gone, unsigned *ngone);
+
+/* A guest in which nothing lives any more leaves its bin: to be destroyed. */
+struct slab *mesh_leave(struct bin *bin, struct slab *slab);
+
+/* Without the lock, of a slab in which nothing lives: private memory again. False when the kernel
+ * refuses: then its frames are given up for good, and it is gone. */
+bool mesh_release(struct slab *slab);
+
+/* Gives a slab its record; false without memory. */
+bool mesh_prepare(struct slab *slab);
+
+/* An isolated slab whose frames are the zone's now, at their own places: a lone host. */
+void mesh_make_home(struct slab *slab);
+
+bool mesh_consistent(const struct slab *slab);
+void mesh_fini(void);
+
+#endif

@@ -1,0 +1,409 @@
+/* A slab's part in compaction: the operations of an owner.
+ *
+ * Theory. isolate takes a slab out of its bin's lists, so that nothing is handed out of it; what is
+ * freed meanwhile only flips bits. Two things are done with it:
+ *
+ *   hollow  frames in which nothing lives are discarded
+ *   mesh    runs of frames are mapped onto hosts: reserved under the bin's lock (mesh_attach),
+ * moved without it (page/mover.h), settled under it again
+ *
+ * put_back ends it: into the bin's lists again, or among the guests. A run is as long as a host is
+ * found for: all of the slab's frames, else halves, down to the shortest that pays.
+ *
+ * Between reserving and settling hosts go on serving; the slots reserved are not theirs to hand
+ * out. Copying reads what lived when the run was reserved: its contents stand still, since the
+ * frames are out of reach by then, and nobody else writes to those slots of the host. */
+#include "slab/migrate.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "arch/sys.h"
+#include "page/compact.h"
+#include "page/hugepage.h"
+#include "page/mover.h"
+#include "slab/mesh.h"
+
+enum { RUNS_MAX = 32, TRIES_MAX = 4000, GONE_MAX = RUNS_MAX + MESH_GONE_MAX };
+
+/* ---- isolate and put back ---- */
+
+static void list_push(struct slab **head, struct slab *slab) {
+  slab->prev = NULL;
+  slab->next = *head;
+  if (*head != NULL) (*head)->prev = slab;
+  *head = slab;
+}
+
+static void list_take(struct slab **head, struct slab *slab) {
+  if (slab->next != NULL) slab->next->prev = slab->prev;
+  if (slab->prev != NULL)
+    slab->prev->next = slab->next;
+  else
+    *head = slab->next;
+}
+
+static bool still_owns(const struct slab *slab, pfn_t pfn) {
+  memdesc_t d = memmap_peek(pfn);
+  return memdesc_type(d) == MEMDESC_SLAB && memdesc_owner(d) == slab;
+}
+
+/* A slab in the zone is for hosting. */
+static bool may_leave(const struct slab *slab) {
+  return zone_backing(slab->pfn) != ZONE_HOME &&
+         (slab->mesh == NULL || slab->mesh->as_host == NULL);
+}
+
+static enum owner_verdict take_out(struct bin *bin, struct slab *slab) {
+  if (slab->pins != 0) return OWNER_PINNED;
+  if (!may_leave(slab)) return OWNER_NEVER;
+  switch (slab->state) {
+  case SLAB_PARTIAL:
+    bin_list_remove(bin, slab);
+    if (slab_is_empty(slab)) bin->nempty--;
+    break;
+  case SLAB_GUEST:
+    list_take(&bin->guests, slab);
+    break;
+  default:
+    return OWNER_BUSY;
+  }
+  slab->state = SLAB_ISOLATED;
+  list_push(&bin->isolated, slab);
+  return OWNER_DONE;
+}
+
+enum owner_verdict slab_isolate(void *owner, pfn_t pfn) {
+  struct slab *slab = owner;
+  unsigned size_class = load_relaxed(&slab->size_class);
+  if (!class_is_slab(size_class)) return OWNER_BUSY;
+  struct bin *bin = &bins[size_class];
+  lock_acquire(&bin->lock);
+  bool same = slab->size_class == size_class && still_owns(slab, pfn);
+  enum owner_verdict verdict = same ? take_out(bin, slab) : OWNER_BUSY;
+  lock_release(&bin->lock);
+  return verdict;
+}
+
+void slab_put_back(void *owner) {
+  struct slab *slab = owner, *gone = NULL;
+  struct bin *bin = &bins[slab->size_class];
+  lock_acquire(&bin->lock);
+  list_take(&bin->isolated, slab);
+  if (slab->mesh != NULL && slab->mesh->mapped != 0 && !slab->mesh->home) {
+    slab->state = SLAB_GUEST;
+    list_push(&bin->guests, slab);
+    if (slab_is_empty(slab)) gone = mesh_leave(bin, slab);
+  } else if (slab->nfree == 0) {
+    slab->state = SLAB_FULL;
+    bin->nfull++;
+  } else {
+    slab->state = SLAB_PARTIAL;
+    bin_list_add(bin, slab);
+    if (slab_is_empty(slab)) {
+      bin_list_remove(bin, slab);
+      bin_forget_slab(bin, slab);
+      gone = slab;
+    }
+  }
+  lock_release(&bin->lock);
+  if (gone != NULL) bin_destroy_slab(gone);
+}
+
+uint64_t slab_dirty(void *owner) {
+  struct slab *slab = owner;
+  struct bin *bin = &bins[slab->size_class];
+  lock_acquire(&bin->lock);
+  uint32_t dirty = slab_live_frames(slab);
+  lock_release(&bin->lock);
+  return dirty;
+}
+
+/* ---- frames in which nothing lives ---- */
+
+static uint32_t mask_of(unsigned first, unsigned n) {
+  return (uint32_t)((((uint64_t)1 << n) - 1) << first);
+}
+
+/* Length of the run of set bits at `at`. */
+static unsigned run_at(uint32_t mask, unsigned at) {
+  uint32_t rest = ~(mask >> at);
+  return rest == 0 ? 32 - at : (unsigned)__builtin_ctz(rest);
+}
+
+static uint32_t mapped_frames(const struct slab *slab) {
+  return slab->mesh == NULL ? 0 : slab->mesh->mapped;
+}
+
+static void now_hollow(struct slab *slab, uint32_t frames) {
+  frames &= ~slab->holes;
+  if (frames == 0) return;
+  frames_hollow(slab->pfn, frames);
+  slab->holes |= frames;
+}
+
+/* The kernel was asked to fill them. */
+static void now_filled(struct slab *slab, uint32_t frames) {
+  frames &= slab->holes;
+  if (frames == 0) return;
+  frames_fill(slab->pfn, frames);
+  slab->holes &= ~frames;
+}
+
+/* System pages larger than frames are left whole. */
+static void hollow(struct slab *slab, struct migration *m) {
+  uint32_t idle = ~slab_live_frames(slab) & slab_all_frames(slab) & ~slab->holes;
+  uint32_t done = 0;
+  if (sys_page_size() != FRAME_SIZE || zone_backing(slab->pfn) != ZONE_PLAIN) return;
+  for (uint32_t left = idle; left != 0;) {
+    unsigned at = (unsigned)__builtin_ctz(left), n = run_at(left, at);
+    if (sys->discard(arena_addr(pfn_add(slab->pfn, at)), (size_t)n * FRAME_SIZE) == 0)
+      done |= mask_of(at, n);
+    left &= ~mask_of(at, n);
+  }
+  m->hollowed += (unsigned)__builtin_popcount(done);
+  now_hollow(slab, done);
+}
+
+/* ---- choosing hosts ---- */
+
+struct plan {
+  struct slab *guest;
+  struct bin *bin;
+  struct host_list *hosts;
+  struct mesh_run *runs[RUNS_MAX];
+  unsigned nruns;
+  uint64_t lived[SLAB_WORDS_LARGE]; /* the guest's taken slots when it was made */
+  uint32_t live;                    /* frames with life that are not mapped yet */
+};
+
+/* The slab that begins at a frame that the engine found, if it is still one that may host. */
+static struct slab *host_at(uint32_t pfn, unsigned size_class) {
+  memdesc_t d = memmap_peek((pfn_t){pfn});
+  if (memdesc_type(d) != MEMDESC_SLAB || memdesc_class(d) != size_class) return NULL;
+  struct slab *slab = memdesc_owner(d);
+  return slab->pfn.n == pfn && slab->state == SLAB_PARTIAL ? slab : NULL;
+}
+
+static struct mesh_run *place_on(struct plan *plan, unsigned first, unsigned n, struct slab *host,
+                                 unsigned *tries) {
+  unsigned size_class = plan->guest->size_class;
+  for (unsigned i = 0; i + n <= host->nframes; i++) {
+    unsigned at = (first + i) % (host->nframes - n + 1u); /* its own place first */
+    if (!mesh_same_phase(size_class, first, at)) continue;
+    ++*tries;
+    if (mesh_fits(plan->guest, first, n, host, at) && zone_is_home(pfn_add(host->pfn, at), n))
+      return mesh_attach(plan->bin, plan->guest, first, n, host, at);
+  }
+  return NULL;
+}
+
+static struct mesh_run *place_run(struct plan *plan, unsigned first, unsigned n) {
+  unsigned tries = 0;
+  unsigned least = (unsigned)__builtin_popcount(plan->live & mask_of(first, n));
+  for (uint32_t i = 0; i < plan->hosts->n && tries < TRIES_MAX; i++) {
+    struct slab *host = host_at(plan->hosts->pfn[i], plan->guest->size_class);
+    if (host == NULL || host->nfree < least || host == plan->guest) continue;
+    struct mesh_run *run = place_on(plan, first, n, host, &tries);
+    if (run != NULL) return run;
+  }
+  return NULL;
+}
+
+/* The lock is taken for each run, so that nobody waits for long. */
+static bool place_one(struct plan *plan, unsigned first, unsigned n) {
+  /* What lies between may be mapped already. */
+  if ((mapped_frames(plan->guest) & mask_of(first, n)) != 0) return false;
+  lock_acquire(&plan->bin->lock);
+  struct mesh_run *run = place_run(plan, first, n);
+  lock_release(&plan->bin->lock);
+  if (run == NULL) return false;
+  plan->runs[plan->nruns++] = run;
+  return true;
+}
+
+/* As one run, or in halves. All of the slab first, idle frames at its ends included: then it makes
+ * one mapping less, since its neighbours begin where it ends. */
+static void place(struct plan *plan, unsigned first, unsigned n, struct migration *m) {
+  if (plan->nruns == RUNS_MAX || m->mappings_left <= plan->nruns) return;
+  if (n == plan->guest->nframes && place_one(plan, first, n)) return;
+  while (n > 0 && !(plan->live >> first & 1)) first++, n--;
+  while (n > 0 && !(plan->live >> (first + n - 1) & 1)) n--;
+  if (n == 0 || place_one(plan, first, n)) return;
+  if (n / 2 < m->shortest || n == 1) return;
+  place(plan, first, n / 2, m);
+  place(plan, first + n / 2, n - n / 2, m);
+}
+
+static void make_plan(struct plan *plan, struct slab *guest, struct migration *m) {
+  plan->guest = guest;
+  plan->bin = &bins[guest->size_class];
+  plan->hosts = &m->hosts[guest->size_class];
+  plan->nruns = 0;
+  lock_acquire(&plan->bin->lock);
+  for (unsigned w = 0; w < slab_words(guest); w++) plan->lived[w] = ~guest->free[w];
+  plan->live = slab_live_frames(guest) & ~mapped_frames(guest);
+  lock_release(&plan->bin->lock);
+  if (plan->live != 0 && plan->hosts->n != 0) place(plan, 0, guest->nframes, m);
+}
+
+/* ---- moving ---- */
+
+static bool lived(const struct plan *plan, unsigned slot) {
+  return plan->lived[slot / 64] >> slot % 64 & 1;
+}
+
+/* What lived, as far as it lies in the run's frames, to the host's. from: the first frame in
+ * staging. */
+static void copy_run(const struct plan *plan, const struct mesh_run *run, const struct lift *lift,
+                     unsigned lift_first) {
+  size_t size = class_size(plan->guest->size_class);
+  size_t begin = (size_t)run->first * FRAME_SIZE, end = begin + (size_t)run->n * FRAME_SIZE;
+  char *to = zone_view(pfn_add(run->host->pfn, run->at));
+  const char *from = lift->staging + (size_t)(run->first - lift_first) * FRAME_SIZE;
+  for (unsigned slot = run->from; slot < run->to; slot++) {
+    if (!lived(plan, slot)) continue;
+    size_t a = size_max(slot * size, begin), b = size_min((slot + 1) * size, end);
+    memcpy(to + (a - begin), from + (a - begin), b - a);
+  }
+}
+
+/* Settles a run, or gives its reservation up. */
+static void finish_run(struct plan *plan, struct mesh_run *run, bool moved) {
+  struct slab *gone[GONE_MAX];
+  unsigned ngone = 0;
+  lock_acquire(&plan->bin->lock);
+  if (moved)
+    mesh_settle(plan->bin, run, plan->lived, gone, &ngone);
+  else
+    mesh_detach(plan->bin, run, plan->lived, gone, &ngone);
+  lock_release(&plan->bin->lock);
+  while (ngone > 0) bin_destroy_slab(gone[--ngone]);
+}
+
+/* Runs [from, to) of the plan, between whose frames none is mapped yet. Returns the number moved.
+ */
+static unsigned move_span(struct plan *plan, unsigned from, unsigned to, struct migration *m) {
+  struct slab *guest = plan->guest;
+  unsigned first = plan->runs[from]->first, end = plan->runs[to - 1]->first + plan->runs[to - 1]->n;
+  bool moved[RUNS_MAX];
+  unsigned done = 0;
+  struct lift lift;
+  uint32_t hollow = 0, back = plan->live & mask_of(first, end - first);
+  int err = lift_begin(&lift, pfn_add(guest->pfn, first), end - first);
+  for (unsigned i = from; i < to; i++) {
+    struct mesh_run *run = plan->runs[i];
+    moved[i] = err == 0;
+    if (err != 0) continue;
+    copy_run(plan, run, &lift, first);
+    moved[i] = lift_map(&lift, run->first - first, run->n, pfn_add(run->host->pfn, run->at)) == 0;
+    if (moved[i]) back &= ~mask_of(run->first, run->n);
+  }
+  if (err == 0) {
+    /* What found no host gets its own memory again; of the rest nothing lives. */
+    hollow = mask_of(first, end - first) & ~back;
+    while (back != 0) {
+      unsigned at = (unsigned)__builtin_ctz(back), n = run_at(back, at);
+      lift_put_back(&lift, at - first, n);
+      back &= ~mask_of(at, n);
+    }
+    lift_end(&lift);
+  } else if (err == -EBUSY) {
+    m->pinned++;
+    now_filled(guest, mask_of(first, end - first));
+  }
+  for (unsigned i = from; i < to; i++) {
+    if (moved[i]) {
+      done++;
+      m->meshed += (unsigned)__builtin_popcount(mask_of(plan->runs[i]->first, plan->runs[i]->n) &
+                                                ~guest->holes);
+    }
+    finish_run(plan, plan->runs[i], moved[i]);
+  }
+  now_hollow(guest, hollow);
+  return done;
+}
+
+static void sort_runs(struct plan *plan) {
+  for (unsigned i = 1; i < plan->nruns; i++)
+    for (unsigned k = i; k > 0 && plan->runs[k]->first < plan->runs[k - 1]->first; k--) {
+      struct mesh_run *run = plan->runs[k];
+      plan->runs[k] = plan->runs[k - 1];
+      plan->runs[k - 1] = run;
+    }
+}
+
+static uint32_t placed_frames(const struct plan *plan) {
+  uint32_t placed = 0;
+  for (unsigned i = 0; i < plan->nruns; i++)
+    placed |= mask_of(plan->runs[i]->first, plan->runs[i]->n);
+  return placed;
+}
+
+static void move_all(struct plan *plan, struct migration *m) {
+  uint32_t mapped = mapped_frames(plan->guest);
+  sort_runs(plan);
+  for (unsigned from = 0, to; from < plan->nruns; from = to) {
+    unsigned first = plan->runs[from]->first;
+    for (to = from + 1; to < plan->nruns; to++) {
+      unsigned end = plan->runs[to]->first + plan->runs[to]->n;
+      if (mapped & mask_of(first, end - first)) break;
+    }
+    m->runs += move_span(plan, from, to, m);
+  }
+}
+
+/* Its live frames' contents go to the zone, at their own places. */
+static bool move_home(struct plan *plan) {
+  struct slab *slab = plan->guest;
+  struct lift lift;
+  if (lift_begin(&lift, slab->pfn, slab->nframes) != 0) return false;
+  char *to = zone_view(slab->pfn);
+  for (uint32_t left = plan->live; left != 0; left &= left - 1) {
+    size_t offset = (size_t)__builtin_ctz(left) * FRAME_SIZE;
+    memcpy(to + offset, lift.staging + offset, FRAME_SIZE);
+  }
+  bool ok = lift_map(&lift, 0, slab->nframes, slab->pfn) == 0;
+  if (!ok) lift_put_back(&lift, 0, slab->nframes);
+  lift_end(&lift);
+  if (ok) now_hollow(slab, slab_all_frames(slab) & ~plan->live);
+  return ok;
+}
+
+/* What fits nowhere: others may fit onto it. */
+static void become_host(struct plan *plan, struct migration *m) {
+  struct slab *slab = plan->guest;
+  lock_acquire(&plan->bin->lock);
+  bool ok = mesh_prepare(slab);
+  lock_release(&plan->bin->lock);
+  if (!ok || !move_home(plan)) return;
+  lock_acquire(&plan->bin->lock);
+  mesh_make_home(slab);
+  lock_release(&plan->bin->lock);
+  host_list_add(plan->hosts, slab->pfn);
+  m->hosts_made++;
+}
+
+static void mesh(struct slab *guest, struct migration *m) {
+  struct plan plan;
+  make_plan(&plan, guest, m);
+  unsigned live = (unsigned)__builtin_popcount(plan.live);
+  unsigned placed = (unsigned)__builtin_popcount(plan.live & placed_frames(&plan));
+  /* With only a part of its frames mapped it could be no host any more. */
+  bool untouched = mapped_frames(guest) == 0;
+  if (placed * 10 < live * 9 && untouched && m->mappings_left > 2) {
+    for (unsigned i = 0; i < plan.nruns; i++) finish_run(&plan, plan.runs[i], false);
+    become_host(&plan, m);
+  } else {
+    move_all(&plan, m);
+    m->unplaced += live - placed;
+  }
+}
+
+enum owner_verdict slab_migrate(void *owner, struct migration *m) {
+  struct slab *slab = owner;
+  size_t pinned = m->pinned;
+  if (m->mesh) mesh(slab, m);
+  hollow(slab, m);
+  return m->pinned == pinned ? OWNER_DONE : OWNER_PINNED;
+}
