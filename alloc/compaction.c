@@ -159,7 +159,7 @@ static bool due(uint64_t now, uint64_t *next) {
   }
   if (options.compact == CHOICE_COMPACT_OFF) return false;
   if (now < work.look_at) {
-    *next = work.look_at - now;
+    if (work.settle_by != 0) *next = work.look_at - now;
     return false;
   }
   size_t loose = slack(&held);
@@ -169,9 +169,14 @@ static bool due(uint64_t now, uint64_t *next) {
     work.settle_by = 0;
     return false;
   }
+  bool calm = settled(now, loose);
+  if (now < work.begin_at) {
+    work.settle_by = now + SETTLE_MS; /* it goes on being looked at */
+    *next = size_max(LOOK_MS, work.begin_at - now);
+    return false;
+  }
   *next = LOOK_MS;
-  if (now < work.begin_at) *next = size_max(LOOK_MS, work.begin_at - now);
-  return now >= work.begin_at && settled(now, loose);
+  return calm;
 }
 
 uint64_t compaction_turn(uint64_t now, bool may_mesh) {

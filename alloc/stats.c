@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "alloc/background.h"
+#include "alloc/compaction.h"
 #include "alloc/options.h"
 #include "alloc/tcache.h"
 #include "arch/sys.h"
@@ -165,6 +166,8 @@ void stats_print_at_exit(void) {
   size_t length = quire_stats_format(&stats, QUIRE_TEXT, text, sizeof text);
   sys_write_all(kept_output(), text, size_min(length, sizeof text - 1));
 }
+
+public_symbol size_t quire_compact(void) { return compaction_now(); }
 
 public_symbol size_t quire_purge(size_t keep) {
   if (load_acquire(&arena.base) == 0) return 0;

@@ -34,6 +34,15 @@ extern "C" {
  *      passed background_threshold.
  *   background_threshold:0 to 1T [64M]
  *      Heap size from which background:auto starts the thread.
+ *   compact:off|auto|aggressive [auto]
+ *      Gives memory of a sparse heap back while the program runs, once that pays; aggressive: for
+ *      smaller gains and with more of a processor.
+ *   compact_cpu:1 to 100 [25]
+ *      Most per cent of one processor that compact:auto takes.
+ *   compact_maps:1 to 90 [50]
+ *      Most per cent of vm.max_map_count that compaction may use.
+ *   compact_force:off|on [off]
+ *      on: mesh also on kernels whose UFFDIO_MOVE has known defects (before 6.12).
  *   cache_thread:0 to 1G [2M]
  *      Most bytes that one thread's cache may hold.
  *   cache_total:0 to 1T [64M]
@@ -117,6 +126,13 @@ int quire_stats_print(FILE *stream, enum quire_format format);
  * back to the system but for `keep` bytes (or up to 2 MiB less, as empty hugepages go back whole).
  * Returns the bytes given back. */
 size_t quire_purge(size_t keep);
+
+/* A pass of compaction now: empties caches and gives free frames back as quire_purge(0) does, and
+ * then memory that sparse slabs hold. Waits until it is over; other threads go on meanwhile. The
+ * background thread does it, and is started for it; where it can't be (background:off, a sandboxed
+ * process), the caller gives back only frames in which nothing lives. Returns the bytes that the
+ * pass has gained beyond the purge. */
+size_t quire_compact(void);
 
 /* ---- what a pointer is ---- */
 

@@ -143,4 +143,7 @@ public_symbol int mallopt(int parameter, int value) {
   }
 }
 
-public_symbol int malloc_trim(size_t pad) { return quire_purge(pad) > 0; }
+public_symbol int malloc_trim(size_t pad) {
+  size_t given = quire_purge(pad);
+  return given + quire_compact() > 0;
+}
