@@ -59,7 +59,7 @@ static struct {
   size_t slack_left; /* by the last pass */
   size_t slack_seen; /* when it was looked at last */
   uint64_t look_at, settle_by;
-  uint32_t serving;  /* the request that this pass is for; 0: none */
+  uint32_t serving; /* the request that this pass is for; 0: none */
   uint64_t unmeshed_until, fork_pause_ms;
 } work;
 

@@ -66,6 +66,17 @@ static const struct field fields[] = {
     FIELD(moves, COUNT, COUNTER, "Reallocations that moved page tables."),
     FIELD(reclaimed, BYTES, COUNTER, "Taken from idle threads' caches."),
     FIELD(background, COUNT, GAUGE, "1 while the background thread runs."),
+    FIELD(hollow, FRAMES, GAUGE, "Occupied frames without memory of their own."),
+    FIELD(zone, FRAMES, GAUGE, "Memory that can host others."),
+    FIELD(guests, FRAMES, GAUGE, "Frames mapped onto hosts."),
+    FIELD(frozen, FRAMES, GAUGE, "Frames that a fork froze."),
+    FIELD(mappings, COUNT, GAUGE, "Kernel mappings that compaction costs."),
+    FIELD(compactions, COUNT, COUNTER, "Passes of compaction."),
+    FIELD(hollowed, FRAMES, COUNTER, "Given back inside slabs."),
+    FIELD(meshed, FRAMES, COUNTER, "Mapped onto hosts."),
+    FIELD(pinned, COUNT, COUNTER, "Slabs left in place for a pin."),
+    FIELD(freezes, COUNT, COUNTER, "Zones given up for a fork."),
+    FIELD(mesh_state, COUNT, GAUGE, "What keeps memory from being meshed; see quire.h."),
 };
 
 /* version and page_size share the first eight bytes; every other member is a uint64_t of the table.
@@ -137,10 +148,31 @@ static void counted(struct sink *s, const char *label, uint64_t n, const char *w
   emit(s, "  %-24s %12llu  %s\n", label, (unsigned long long)n, what);
 }
 
+static void compaction(struct sink *s, const struct quire_stats *st) {
+  static const char *const states[] = {
+      "not begun",
+      "open",
+      "not permitted (userfaultfd)",
+      "not with this kernel (Linux 6.12)",
+      "no memory for it",
+      "not with pages of this size",
+  };
+  char a[16];
+  emit(s, "compaction: meshing %s\n",
+       st->mesh_state < array_size(states) ? states[st->mesh_state] : "?");
+  emit(s, "  %-24s %12s\n", "without memory in slabs", human(st->hollow << FRAME_SHIFT, a));
+  emit(s, "  %-24s %12s  of these\n", "guests", human(st->guests << FRAME_SHIFT, a));
+  emit(s, "  %-24s %12s  in %llu mappings\n", "hosts", human(st->zone << FRAME_SHIFT, a),
+       (unsigned long long)st->mappings);
+  counted(s, "passes", st->compactions, "");
+}
+
 static void text(struct sink *s, const struct quire_stats *st) {
   char a[16], b[16];
   uint64_t dirty = st->frames_dirty << FRAME_SHIFT;
-  uint64_t overhead = st->slab_free + st->cached + st->transfer + dirty + st->metadata;
+  uint64_t hollow = st->hollow << FRAME_SHIFT;
+  uint64_t slack = st->slab_free > hollow ? st->slab_free - hollow : 0;
+  uint64_t overhead = slack + st->cached + st->transfer + dirty + st->metadata;
   uint64_t heap = st->live + overhead;
   emit(s, "quire %s: %s live in a heap of %s\n", QUIRE_VERSION, human(st->live, a), human(heap, b));
   emit(s, "\nlive\n");
@@ -148,7 +180,7 @@ static void text(struct sink *s, const struct quire_stats *st) {
   row(s, "in folios", st->folio_live, heap);
   row(s, "total", st->live, heap);
   emit(s, "overhead\n");
-  row(s, "free in slabs", st->slab_free, heap);
+  row(s, "free in slabs", slack, heap);
   row(s, "thread caches", st->cached, heap);
   row(s, "transfer areas", st->transfer, heap);
   row(s, "freed, not given back", dirty, heap);
@@ -168,6 +200,7 @@ static void text(struct sink *s, const struct quire_stats *st) {
        (unsigned long long)st->discard_failures);
   emit(s, "  %-24s %12s\n", "taken from idle threads", human(st->reclaimed, a));
   counted(s, "moved by page tables", st->moves, "reallocations");
+  compaction(s, st);
   emit(s, "address space\n");
   emit(s, "  %-24s %12s  %s opened\n", "reserved", human(st->reserved, a),
        human(st->frames_opened << FRAME_SHIFT, b));

@@ -19,9 +19,11 @@
 #include "alloc/options.h"
 #include "alloc/tcache.h"
 #include "arch/sys.h"
+#include "page/compact.h"
 #include "page/folio.h"
 #include "page/frames.h"
 #include "page/hugepage.h"
+#include "page/zone.h"
 #include "quire.h"
 #include "slab/bin.h"
 
@@ -92,6 +94,27 @@ static void fill_frames(struct quire_stats *out, const struct frames_stats *fram
   out->moves = frames->moves;
 }
 
+_Static_assert((int)QUIRE_MESH_NO_PAGES == (int)ZONE_NO_PAGES, "the same states in the same order");
+
+static void fill_compaction(struct quire_stats *out, const struct frames_stats *frames) {
+  struct zone_stats zone;
+  struct compact_stats compact;
+  zone_stats(&zone);
+  compact_stats(&compact);
+  out->hollow = frames->hollow;
+  out->zone = zone.home;
+  out->guests = zone.guest;
+  out->frozen = zone.frozen;
+  out->mappings = zone.mappings;
+  out->freezes = zone.freezes;
+  out->compactions = compact.passes;
+  out->hollowed = compact.hollowed;
+  out->meshed = compact.meshed;
+  out->pinned = compact.pinned;
+  out->mesh_state = zone_state();
+  out->metadata += zone.table;
+}
+
 /* Tables are counted as far as hugepages are opened: a word per frame, a descriptor per hugepage.
  * Thread caches are descriptors and so are in what the region handed out. */
 static uint64_t metadata(const struct sums *sums, const struct frames_stats *frames) {
@@ -125,6 +148,7 @@ public_symbol int quire_stats(struct quire_stats *out) {
   };
   fill_frames(out, &frames);
   fill_live(out, &sums, frames.used);
+  fill_compaction(out, &frames);
   return 0;
 }
 

@@ -71,7 +71,8 @@ size_t quire_usable_size(const void *p);
 
 /* One snapshot. Sums are taken one lock at a time, so they may disagree by what other threads did
  * meanwhile. They agree exactly when nobody allocates: then live + slab_free + cached + transfer is
- * frames_used, and what the heap costs is these frames, frames_dirty and metadata. */
+ * frames_used, and what the heap costs is these frames but for the hollow ones, frames_dirty and
+ * metadata. */
 struct quire_stats {
   uint32_t version;     /* QUIRE_STATS_VERSION */
   uint32_t page_size;   /* the system's */
@@ -100,9 +101,30 @@ struct quire_stats {
   uint64_t moves;      /* reallocations that moved page tables instead of bytes */
   uint64_t reclaimed;  /* bytes taken from idle threads' caches so far */
   uint64_t background; /* 1 while the background thread runs */
+  /* Compaction. */
+  uint64_t hollow;      /* frames of frames_used that hold no memory of their own */
+  uint64_t zone;        /* frames whose memory is the zone's: hosts */
+  uint64_t guests;      /* frames mapped onto hosts; among the hollow ones */
+  uint64_t frozen;      /* frames whose memory was the zone's when the process forked */
+  uint64_t mappings;    /* kernel mappings that all these cost */
+  uint64_t compactions; /* passes so far */
+  uint64_t hollowed;    /* frames given back inside slabs so far */
+  uint64_t meshed;      /* frames mapped onto hosts so far */
+  uint64_t pinned;      /* slabs that could not be moved for a pin, so far */
+  uint64_t freezes;     /* zones given up for a fork so far */
+  uint64_t mesh_state;  /* enum quire_mesh_state: what keeps memory from being meshed */
 };
 
-#define QUIRE_STATS_VERSION 1
+enum quire_mesh_state {
+  QUIRE_MESH_CLOSED,    /* nothing: there was no reason to, or a fork ended it for a while */
+  QUIRE_MESH_OPEN,      /* nothing */
+  QUIRE_MESH_NO_WATCH,  /* userfaultfd is not permitted */
+  QUIRE_MESH_NO_KERNEL, /* it lacks UFFDIO_MOVE, or has it with known defects (before Linux 6.12) */
+  QUIRE_MESH_NO_MEMORY, /* no file of memory, or no address space */
+  QUIRE_MESH_NO_PAGES,  /* system pages are larger than 4 KiB */
+};
+
+#define QUIRE_STATS_VERSION 2
 
 /* Fills *out; returns 0, or -1 before the heap is ready (nothing was allocated yet). Takes locks
  * for short times, one after the other; costs some ten microseconds and grows with threads and

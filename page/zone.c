@@ -289,6 +289,8 @@ void zone_forget(void) {
 void zone_stats(struct zone_stats *out) {
   lock_acquire(&table.lock);
   *out = table.stats;
+  if (table.backing != NULL)
+    out->table = (size_t)arena.opened * HUGEPAGE_FRAMES * sizeof table.backing[0];
   lock_release(&table.lock);
 }
 

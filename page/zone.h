@@ -78,6 +78,7 @@ struct zone_stats {
   size_t home, guest, frozen; /* frames */
   size_t mappings;            /* that all of them cost, beyond those that a plain arena has */
   size_t max_mappings;        /* vm.max_map_count when it was opened */
+  size_t table;               /* bytes of the table of backings, as far as it was used */
   uint64_t freezes;
   uint64_t failures; /* refused remaps */
 };

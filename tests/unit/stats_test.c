@@ -220,9 +220,9 @@ static void json_is_json(void) {
   FILE *to = popen("python3 -c '"
                    "import json, sys\n"
                    "d = json.load(sys.stdin)\n"
-                   "assert d[\"quire\"] and d[\"version\"] == 1 and d[\"page_size\"] == 4096\n"
-                   "assert d[\"live\"] == 1000003 and d[\"background\"] == 1000003 * 24\n"
-                   "assert len(d) == 4 + 24 and all(d.values())\n"
+                   "assert d[\"quire\"] and d[\"version\"] == 2 and d[\"page_size\"] == 4096\n"
+                   "assert d[\"live\"] == 1000003 and d[\"background\"] == 1000003 * 24 and d[\"mesh_state\"] == 1000003 * 35\n"
+                   "assert len(d) == 4 + 35 and all(d.values())\n"
                    "'",
                    "w");
   CU_ASSERT_PTR_NOT_NULL_FATAL(to);
@@ -259,7 +259,7 @@ static void prometheus_is_exposition(void) {
     n++;
     line = strtok(NULL, "\n");
   }
-  CU_ASSERT_EQUAL(n, 25);
+  CU_ASSERT_EQUAL(n, 36);
 }
 
 static void prints_to_a_stream(void) {
