@@ -27,6 +27,7 @@
 #include "page/frames.h"
 #include "page/zone.h"
 #include "slab/bin.h"
+#include "slab/migrate.h"
 
 enum {
   STEP_US = 2000,
@@ -121,6 +122,9 @@ static void begin(uint64_t now, bool may_mesh) {
   may_mesh = may_mesh && options.compact != CHOICE_COMPACT_OFF;
   /* Asked for, it meshes also soon after a fork. */
   if (work.serving == 0 && now < work.unmeshed_until) may_mesh = false;
+  struct zone_stats zone;
+  zone_stats(&zone);
+  if (zone.frozen != 0) slab_thaw_all();
   compact_begin(may_mesh);
 }
 

@@ -192,6 +192,12 @@ void mesh_detach(struct bin *bin, struct mesh_run *run, const uint64_t *lived, s
   if (changed) settle_host(bin, host, gone, ngone);
 }
 
+void mesh_thaw(struct bin *bin, struct slab *guest, struct slab **gone, unsigned *ngone) {
+  uint64_t lived[SLAB_WORDS_LARGE];
+  for (unsigned w = 0; w < slab_words(guest); w++) lived[w] = ~guest->free[w];
+  while (guest->mesh->as_guest != NULL) mesh_detach(bin, guest->mesh->as_guest, lived, gone, ngone);
+}
+
 void mesh_unhost(struct slab *host) {
   while (host->mesh != NULL && host->mesh->as_host != NULL) {
     struct mesh_run *run = host->mesh->as_host;

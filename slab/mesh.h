@@ -67,6 +67,9 @@ void mesh_settle(struct bin *bin, struct mesh_run *run, const uint64_t *lived, s
 void mesh_detach(struct bin *bin, struct mesh_run *run, const uint64_t *lived, struct slab **gone,
                  unsigned *ngone);
 
+/* A guest whose frames are its own again: none of its hosts blocks anything for it. */
+void mesh_thaw(struct bin *bin, struct slab *guest, struct slab **gone, unsigned *ngone);
+
 /* A host in which nothing lives, of itself or of others, is about to go: frames that are still
  * mapped onto its own hold nothing, and are nobody's guests from now on. */
 void mesh_unhost(struct slab *host);

@@ -48,10 +48,16 @@ static bool still_owns(const struct slab *slab, pfn_t pfn) {
   return memdesc_type(d) == MEMDESC_SLAB && memdesc_owner(d) == slab;
 }
 
-/* A slab in the zone is for hosting. */
+static uint32_t mapped_frames(const struct slab *slab) {
+  return slab->mesh == NULL ? 0 : slab->mesh->mapped;
+}
+
+/* Hosts stay, and so does what a fork froze. A guest may have more of its frames mapped. */
 static bool may_leave(const struct slab *slab) {
-  return zone_backing(slab->pfn) != ZONE_HOME &&
-         (slab->mesh == NULL || slab->mesh->as_host == NULL);
+  uint32_t mapped = mapped_frames(slab);
+  if (slab->mesh != NULL && slab->mesh->as_host != NULL) return false;
+  if (mapped == 0) return zone_is_plain(slab->pfn, slab->nframes);
+  return zone_backing(pfn_add(slab->pfn, (size_t)__builtin_ctz(mapped))) == ZONE_GUEST;
 }
 
 static enum owner_verdict take_out(struct bin *bin, struct slab *slab) {
@@ -110,6 +116,41 @@ void slab_put_back(void *owner) {
   if (gone != NULL) bin_destroy_slab(gone);
 }
 
+/* ---- after a fork ---- */
+
+static bool is_frozen(const struct slab *slab) {
+  uint32_t mapped = mapped_frames(slab);
+  return mapped != 0 &&
+         zone_backing(pfn_add(slab->pfn, (size_t)__builtin_ctz(mapped))) == ZONE_FROZEN;
+}
+
+/* One guest whose frames are its own again, to be an ordinary slab; NULL when there is none. */
+static bool thaw_one(struct bin *bin) {
+  struct slab *gone[GONE_MAX], *slab;
+  unsigned ngone = 0;
+  lock_acquire(&bin->lock);
+  for (slab = bin->guests; slab != NULL && !is_frozen(slab); slab = slab->next) {
+  }
+  if (slab != NULL) {
+    list_take(&bin->guests, slab);
+    mesh_thaw(bin, slab, gone, &ngone);
+    slab->state = slab->nfree == 0 ? SLAB_FULL : SLAB_PARTIAL;
+    if (slab->nfree == 0)
+      bin->nfull++;
+    else
+      bin_list_add(bin, slab);
+  }
+  lock_release(&bin->lock);
+  while (ngone > 0) bin_destroy_slab(gone[--ngone]);
+  return slab != NULL;
+}
+
+void slab_thaw_all(void) {
+  for (unsigned c = 0; c < SLAB_CLASSES; c++)
+    while (thaw_one(&bins[c])) {
+    }
+}
+
 uint64_t slab_dirty(void *owner) {
   struct slab *slab = owner;
   struct bin *bin = &bins[slab->size_class];
@@ -131,10 +172,6 @@ static unsigned run_at(uint32_t mask, unsigned at) {
   return rest == 0 ? 32 - at : (unsigned)__builtin_ctz(rest);
 }
 
-static uint32_t mapped_frames(const struct slab *slab) {
-  return slab->mesh == NULL ? 0 : slab->mesh->mapped;
-}
-
 static void now_hollow(struct slab *slab, uint32_t frames) {
   frames &= ~slab->holes;
   if (frames == 0) return;
@@ -154,10 +191,11 @@ static void now_filled(struct slab *slab, uint32_t frames) {
 static void hollow(struct slab *slab, struct migration *m) {
   uint32_t idle = ~slab_live_frames(slab) & slab_all_frames(slab) & ~slab->holes;
   uint32_t done = 0;
-  if (sys_page_size() != FRAME_SIZE || zone_backing(slab->pfn) != ZONE_PLAIN) return;
+  if (sys_page_size() != FRAME_SIZE) return;
   for (uint32_t left = idle; left != 0;) {
     unsigned at = (unsigned)__builtin_ctz(left), n = run_at(left, at);
-    if (sys->discard(arena_addr(pfn_add(slab->pfn, at)), (size_t)n * FRAME_SIZE) == 0)
+    pfn_t pfn = pfn_add(slab->pfn, at);
+    if (zone_is_plain(pfn, n) && sys->discard(arena_addr(pfn), (size_t)n * FRAME_SIZE) == 0)
       done |= mask_of(at, n);
     left &= ~mask_of(at, n);
   }

@@ -10,4 +10,8 @@ uint64_t slab_dirty(void *owner);
 enum owner_verdict slab_migrate(void *owner, struct migration *m);
 void slab_put_back(void *owner);
 
+/* After the zone was frozen: guests' frames are their own again, so they are ordinary slabs, and
+ * their hosts need keep nothing for them. */
+void slab_thaw_all(void);
+
 #endif
