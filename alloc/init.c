@@ -49,19 +49,38 @@ static const char *find_in(char **env, const char *name) {
   return NULL;
 }
 
-static const char *configuration(void) {
+static const char *variable(const char *name) {
   if (getauxval(AT_SECURE)) return NULL; /* a setuid program takes no options from its caller */
-  if (environ != NULL) return find_in(environ, "QUIRE_CONF");
+  if (environ != NULL) return find_in(environ, name);
   if (&__libc_stack_end == NULL || __libc_stack_end == NULL) return NULL;
   uintptr_t *stack = __libc_stack_end;
-  return find_in((char **)(stack + 1 + stack[0] + 1), "QUIRE_CONF");
+  return find_in((char **)(stack + 1 + stack[0] + 1), name);
 }
 
 static void complain(const char *line) { sys_write_all(2, line, strlen(line)); }
 
 void alloc_configure(void) {
   static uint32_t done;
-  if (exchange_acq_rel(&done, 1) == 0) options_parse(configuration(), complain);
+  if (exchange_acq_rel(&done, 1) == 0) options_parse(variable("QUIRE_CONF"), complain);
+}
+
+/* Which descriptor a service manager calls by this name: they are numbered from 3 on, in the order
+ * of the names in LISTEN_FDNAMES (sd_listen_fds_with_names(3)). -1 for none. */
+static int listen_descriptor(const char *name) {
+  enum { FIRST = 3 };
+  const char *names = variable("LISTEN_FDNAMES");
+  size_t n = strlen(name);
+  for (int fd = FIRST; names != NULL; fd++) {
+    const char *end = strchr(names, ':');
+    size_t length = end == NULL ? strlen(names) : (size_t)(end - names);
+    if (length == n && memcmp(names, name, n) == 0) return fd;
+    names = end == NULL ? NULL : end + 1;
+  }
+  return -1;
+}
+
+static int inherited_watch(void) {
+  return options.watch_fd != 0 ? (int)options.watch_fd : listen_descriptor("userfaultfd");
 }
 
 static void start(void) {
@@ -75,7 +94,7 @@ static void start(void) {
   struct compact_options compact = {
       .map_share = (unsigned)options.compact_maps,
       .force = options.compact_force != 0,
-      .inherited = -1,
+      .inherited = inherited_watch(),
   };
   compact_configure(&compact);
   if (arena_init(options.reserve) != 0) {

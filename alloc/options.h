@@ -31,6 +31,9 @@
                 "Most per cent of vm.max_map_count that compaction may use.")                      \
   OPTION_CHOICE(compact_force, 0, "off|on",                                                        \
                 "on: mesh also on kernels whose UFFDIO_MOVE has known defects (before 6.12).")     \
+  OPTION_NUMBER(watch_fd, 0, 0, 1 << 20,                                                           \
+                "A descriptor of /dev/userfaultfd that the process was given, for meshing where "  \
+                "it has not the right itself; 0: what LISTEN_FDNAMES calls userfaultfd.")          \
   OPTION_SIZE(cache_thread, 2 << 20, 0, 1 << 30, "Most bytes that one thread's cache may hold.")   \
   OPTION_SIZE(cache_total, 64 << 20, 0, (size_t)1 << 40,                                           \
               "Most bytes that all threads' caches together may hold.")                            \

@@ -248,22 +248,25 @@ static _Thread_local bool own_descriptors tls_initial_exec;
 
 void sys_set_own_descriptors(void) { own_descriptors = true; }
 
-/* A duplicate, in this thread's table, of what the process has at fd. Stays open: it is for last
- * words. */
-static int process_descriptor(int fd) {
+int sys_process_descriptor(int fd) {
   long pidfd = raw_call3(CALL_PIDFD_OPEN, raw_call3(SYS_getpid, 0, 0, 0), 0, 0);
-  return pidfd < 0 ? -1 : (int)raw_call3(CALL_PIDFD_GETFD, pidfd, fd, 0);
+  if (pidfd < 0) return (int)pidfd;
+  long own = raw_call3(CALL_PIDFD_GETFD, pidfd, fd, 0);
+  (void)raw_call3(SYS_close, pidfd, 0, 0);
+  return (int)own;
 }
 
 void sys_write_all(int fd, const char *text, size_t length) {
-  if (unlikely(own_descriptors)) fd = process_descriptor(fd);
+  bool own = own_descriptors;
+  if (unlikely(own)) fd = sys_process_descriptor(fd);
   while (length > 0) {
     long n = raw_call3(SYS_write, fd, (long)text, (long)length);
     if (n == -EINTR) continue;
-    if (n <= 0) return;
+    if (n <= 0) break;
     text += n;
     length -= (size_t)n;
   }
+  if (unlikely(own) && fd >= 0) (void)raw_call3(SYS_close, fd, 0, 0);
 }
 
 static char *put(char *at, char *end, const char *text, size_t length) {

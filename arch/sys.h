@@ -79,6 +79,9 @@ bool sys_probe_read(const void *from, void *to, size_t length);
 /* This thread has a descriptor table of its own (arch/loop.h). */
 void sys_set_own_descriptors(void);
 
+/* A duplicate, in this thread's table, of what the process has under a number; negative errno. */
+int sys_process_descriptor(int fd);
+
 /* Writes all of it to a descriptor of the process (the main thread's, if this one has its own
  * table), retrying on EINTR and short writes; errors are dropped. */
 void sys_write_all(int fd, const char *text, size_t length);

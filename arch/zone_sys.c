@@ -92,7 +92,7 @@ static int linux_punch(int zone, uint64_t offset, size_t length) {
  * so not with UFFD_USER_MODE_ONLY. */
 static int linux_watch_open(enum watch_source source, int inherited) {
   struct uffdio_api api = {.api = UFFD_API, .features = FEATURE_MOVE};
-  long fd, device = inherited;
+  long fd, device;
   switch (source) {
   case WATCH_CALL:
     fd = raw_call3(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0);
@@ -103,8 +103,11 @@ static int linux_watch_open(enum watch_source source, int inherited) {
     fd = raw_call3(SYS_ioctl, device, IOCTL_NEW_WATCH, O_CLOEXEC | O_NONBLOCK);
     linux_close((int)device);
     break;
-  default:
+  default: /* the process's, not this thread's */
+    device = sys_process_descriptor(inherited);
+    if (device < 0) return (int)device;
     fd = raw_call3(SYS_ioctl, device, IOCTL_NEW_WATCH, O_CLOEXEC | O_NONBLOCK);
+    linux_close((int)device);
     break;
   }
   if (fd < 0) return (int)fd;

@@ -26,7 +26,7 @@ struct zone_sys_ops {
   /* Gives a part of the file back; it reads as zeros. */
   int (*punch)(int zone, uint64_t offset, size_t length);
   /* A descriptor for the calls below, or negative errno: -EPERM, -ENOSYS, -ENOENT by the reason.
-   * WATCH_INHERITED: `inherited` is a descriptor of /dev/userfaultfd. */
+   * WATCH_INHERITED: `inherited` is a descriptor of the process for /dev/userfaultfd. */
   int (*watch_open)(enum watch_source source, int inherited);
   /* From now on who touches a page of the range that isn't there waits. Private memory only. */
   int (*watch)(int watch, void *p, size_t length);

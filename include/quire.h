@@ -43,6 +43,9 @@ extern "C" {
  *      Most per cent of vm.max_map_count that compaction may use.
  *   compact_force:off|on [off]
  *      on: mesh also on kernels whose UFFDIO_MOVE has known defects (before 6.12).
+ *   watch_fd:0 to 1048576 [0]
+ *      A descriptor of /dev/userfaultfd that the process was given, for meshing where it has not
+ *      the right itself; 0: what LISTEN_FDNAMES calls userfaultfd.
  *   cache_thread:0 to 1G [2M]
  *      Most bytes that one thread's cache may hold.
  *   cache_total:0 to 1T [64M]
