@@ -69,7 +69,6 @@ struct compact_stats {
   uint64_t hollowed, meshed, runs, pinned, unplaced; /* as in struct migration, so far */
   uint64_t converted;                                /* hugepages that became the zone's */
   uint64_t refused;                                  /* that did not, for a pin or the kernel */
-  uint64_t longest_us; /* the longest that somebody could have had to wait for moved memory */
 };
 
 void compact_stats(struct compact_stats *out);
