@@ -17,6 +17,7 @@
 #include "arch/sys.h"
 #include "slab/bin.h"
 #include "tests/unit/check.h"
+#include "tests/unit/elsewhere.h"
 #include "tests/unit/fake.h"
 
 /* ---- turns ---- */
@@ -74,17 +75,6 @@ static void decays_and_falls_quiet(void) {
   heap_end();
 }
 
-struct flush {
-  unsigned size_class, n;
-  void *const *objects;
-};
-
-static void *flush_thread(void *arg) {
-  const struct flush *f = arg;
-  bin_flush(f->size_class, f->objects, f->n);
-  return NULL;
-}
-
 static void empties_idle_bins(void) {
   enum { N = 64 };
   void *objects[N];
@@ -92,10 +82,7 @@ static void empties_idle_bins(void) {
   struct bin_stats stats;
   begin(false);
   for (unsigned n = 0; n < N;) n += bin_refill(c, objects + n, N - n);
-  struct flush f = {c, N, objects};
-  pthread_t consumer;
-  CU_ASSERT_EQUAL(pthread_create(&consumer, NULL, flush_thread, &f), 0);
-  CU_ASSERT_EQUAL(pthread_join(consumer, NULL), 0);
+  flush_elsewhere(c, objects, N);
   bin_stats(c, &stats);
   CU_ASSERT(stats.transfer > 0);
   fake.now += 100000;

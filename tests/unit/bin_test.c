@@ -7,6 +7,7 @@
 #include "page/folio.h"
 #include "tests/unit/check.h"
 #include "tests/unit/child.h"
+#include "tests/unit/elsewhere.h"
 #include "tests/unit/fake.h"
 #include "tests/unit/random.h"
 
@@ -91,25 +92,6 @@ static void empty_slabs_go_but_one(void) {
   CU_ASSERT_EQUAL(stats_of(CLASS).nslabs, 0);
   CU_ASSERT_EQUAL(frames_used(), 0);
   end();
-}
-
-struct flush {
-  unsigned size_class, n;
-  void *const *objects;
-};
-
-static void *flush_thread(void *arg) {
-  const struct flush *f = arg;
-  bin_flush(f->size_class, f->objects, f->n);
-  return NULL;
-}
-
-/* As a consumer's thread does; only such objects wait in a transfer area. */
-static void flush_elsewhere(unsigned size_class, void *const *objects, unsigned n) {
-  struct flush f = {size_class, n, objects};
-  pthread_t thread;
-  CU_ASSERT_EQUAL(pthread_create(&thread, NULL, flush_thread, &f), 0);
-  CU_ASSERT_EQUAL(pthread_join(thread, NULL), 0);
 }
 
 /* What one thread alone gives back is free for every class at once. */
