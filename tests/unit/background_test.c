@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -384,6 +385,53 @@ static void vfork_child_starts_none(void) {
   CU_ASSERT_FALSE(background_running());
 }
 
+static void *nothing(unused void *arg) { return NULL; }
+
+static bool can_create_thread(void) {
+  pthread_t thread;
+  return pthread_create(&thread, NULL, nothing, NULL) == 0 && pthread_join(thread, NULL) == 0;
+}
+
+enum { NOBODY = 65534 };
+
+/* No thread more for this user, and root, whom the limit doesn't bind, becomes somebody else. */
+static bool forbid_threads(struct rlimit *before) {
+  CU_ASSERT_EQUAL(getrlimit(RLIMIT_NPROC, before), 0);
+  struct rlimit none = {0, before->rlim_max};
+  CU_ASSERT_EQUAL(setrlimit(RLIMIT_NPROC, &none), 0);
+  return getuid() == 0 && setresuid(NOBODY, NOBODY, 0) == 0;
+}
+
+static void allow_threads(const struct rlimit *before, bool was_root) {
+  if (was_root) CU_ASSERT_EQUAL(setresuid(0, 0, 0), 0);
+  CU_ASSERT_EQUAL(setrlimit(RLIMIT_NPROC, before), 0);
+}
+
+static void tries_again_after_a_second(void) {
+  struct rlimit before;
+  begin_life();
+  fake_install();
+  fake.now = (uint64_t)1 << 62; /* later than any time that other tests left behind */
+  bool was_root = forbid_threads(&before), forbidden = !can_create_thread();
+  errno = 77;
+  background_consider(1000);
+  bool started = background_running();
+  CU_ASSERT_EQUAL(errno, 77);
+  allow_threads(&before, was_root);
+  if (forbidden) {
+    CU_ASSERT_FALSE(started);
+    fake.now += 999;
+    background_consider(1000);
+    CU_ASSERT_FALSE(background_running());
+    fake.now += 1;
+    CU_ASSERT(start_thread());
+  } else {
+    unit_skip("nothing keeps this user from creating threads");
+  }
+  background_stop();
+  fake_remove();
+}
+
 static const struct unit_test tests[] = {
     {"background: freed frames decay, then nothing is done", decays_and_falls_quiet},
     {"background: idle bins are emptied", empties_idle_bins},
@@ -399,6 +447,7 @@ static const struct unit_test tests[] = {
     {"background: starts again", starts_again},
     {"background: a forked child starts its own", forked_child_has_its_own},
     {"background: a vfork child starts none", vfork_child_starts_none},
+    {"background: tries again a second after it could have no thread", tries_again_after_a_second},
     {0},
 };
 
