@@ -148,8 +148,8 @@ static int64_t announce(int64_t next) {
 
 static void wait_for_work(int64_t next, uint64_t now) {
   bool watch = now >= work.mute_until;
-  /* Muted, a sleep without end would be deaf for ever. */
-  if (!watch && next == LOOP_FOREVER_MS) next = (int64_t)(work.mute_until - now);
+  /* Muted it is deaf, so it must not sleep for longer than that. As unsigned, for ever is most. */
+  if (!watch) next = (int64_t)size_min((size_t)next, work.mute_until - now);
   unsigned events = loop_wait(&background.loop, next, watch);
   if (unlikely(seccomp_mode() != background.seccomp)) { /* before anything else is called */
     loop_close(&background.loop);
