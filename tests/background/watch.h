@@ -110,11 +110,14 @@ static void pause_ms(long ms) {
     }                                                                                              \
   } while (0)
 
-/* Switches of the thread stay the same over some of our own polls: it has nothing left to do. */
-static bool is_quiet(int tid) {
+/* Switches of the thread stay the same over a pause of our own: it has nothing left to do, or waits
+ * for longer than that. */
+static bool is_quiet_for(int tid, long ms) {
   long before = switches(tid);
-  pause_ms(300);
+  pause_ms(ms);
   return before >= 0 && switches(tid) == before;
 }
+
+static bool is_quiet(int tid) { return is_quiet_for(tid, 300); }
 
 #endif
