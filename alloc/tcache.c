@@ -18,7 +18,8 @@
  * Idle caches: tcache_reclaim marks where each stack stood; what has not moved when it looks again
  * is taken. It locks each stack by compare-and-swap, fences restartable sequences once, and takes
  * those where the locked value still stands (arch/rseq_stack.h). The owner, if it comes meanwhile,
- * misses and waits for tc->lock.
+ * misses and waits for tc->lock. A vfork child on its parent's cache is no owner in this sense: it
+ * has no restartable sequences (docs/design.md).
  *
  * Locks: registry, then tc->lock, then transfer and bin locks. Fork takes registry and every
  * tc->lock; the child keeps only its own cache (see tcache_reset_all). */
