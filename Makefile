@@ -119,6 +119,17 @@ $(B)/bench/measure: $(B)/bench/measure.o
 $(B)/bench/tiny: $(B)/bench/tiny.o
 	$(CC) $^ -o $@
 
+# What only the benchmarks of compaction need.
+SPARSE := $(patsubst %,$(B)/bench/%.o,sparse_heap memory sizes)
+COMPACTION := $(addprefix $(B)/bench/,sparse redis_load)
+
+$(B)/bench/sparse: $(B)/bench/sparse.o $(SPARSE)
+	$(CC) $^ -lpthread -lm -o $@
+
+$(B)/bench/redis_load: $(B)/bench/redis_load.o
+	$(CC) $^ -o $@
+
+compaction-programs: $(COMPACTION)
 bench-programs: $(BENCH)
 
 # What people type.
