@@ -121,10 +121,14 @@ $(B)/bench/tiny: $(B)/bench/tiny.o
 
 # What only the benchmarks of compaction need.
 SPARSE := $(patsubst %,$(B)/bench/%.o,sparse_heap memory sizes)
-COMPACTION := $(addprefix $(B)/bench/,sparse redis_load)
+ON_SPARSE := $(addprefix $(B)/bench/,sparse stall chase postpeak)
+COMPACTION := $(ON_SPARSE) $(addprefix $(B)/bench/,redis_load matching)
 
-$(B)/bench/sparse: $(B)/bench/sparse.o $(SPARSE)
-	$(CC) $^ -lpthread -lm -o $@
+$(ON_SPARSE): $(B)/bench/%: $(B)/bench/%.o $(SPARSE)
+	$(CC) $^ -lpthread -lm -ldl -o $@
+
+$(B)/bench/matching: $(B)/bench/matching.o $(SPARSE)
+	$(CC) $^ -lpthread -lm -ldl -o $@
 
 $(B)/bench/redis_load: $(B)/bench/redis_load.o
 	$(CC) $^ -o $@
