@@ -55,7 +55,7 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*_tes
 UNIT_SUPPORT := $(patsubst %.c,$(B)/%.o,$(filter-out %_test.c,$(wildcard tests/unit/*.c)))
 ABUSES := $(patsubst tests/abuse/%.c,$(B)/tests/abuse/%,$(wildcard tests/abuse/*.c))
 
-.PHONY: all deps demo check check-long bench bench-programs install clean help tests format objects
+.PHONY: all deps demo check check-long bench bench-programs bench-compaction compaction-programs install clean help tests format objects
 all: $(B)/libquire.so $(B)/libquire.a $(B)/quire.3
 
 $(B)/%.o: %.c Makefile
@@ -159,6 +159,11 @@ bench: deps-bench
 	@$(MAKE) --no-print-directory -s all bench-programs
 	@bench/bench.sh
 
+# BENCH_FLAGS=--quick for a rough look.
+bench-compaction: deps-bench
+	@$(MAKE) --no-print-directory -s all compaction-programs
+	@/usr/bin/python3 bench/compaction.py $(BENCH_FLAGS)
+
 install: all
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 755 $(B)/libquire.so $(DESTDIR)$(LIBDIR)/libquire.so.0
@@ -180,6 +185,7 @@ help:
 	@echo "make demo        redis on quire, glibc and jemalloc: throughput and memory side by side"
 	@echo "make check       all tests; make check-long runs the programs whole"
 	@echo "make bench       all benchmarks; writes docs/bench.md (about half an hour)"
+	@echo "make bench-compaction  those of compaction; writes docs/compaction.md; BENCH_FLAGS=--quick"
 	@echo "make install     PREFIX=$(PREFIX) DESTDIR="
 	@echo "VARIANT=debug|asan|tsan builds into build/VARIANT"
 

@@ -267,4 +267,5 @@ def main():
             print(f"    {bar.where()}")
 
 
-main()
+if __name__ == "__main__":
+    main()

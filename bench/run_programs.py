@@ -316,4 +316,5 @@ def main():
                   f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
