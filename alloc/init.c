@@ -26,6 +26,8 @@
 #include "arch/sys.h"
 #include "page/compact.h"
 #include "page/folio.h"
+#include "page/pin.h"
+#include "page/poison.h"
 #include "page/zone.h"
 #include "slab/bin.h"
 #include "slab/mesh.h"
@@ -145,7 +147,8 @@ void alloc_tick(void) {
 /* ---- fork ---- */
 
 static struct desc_cache *const desc_caches[] = {&tcache_cache,     &folio_cache, &slab_cache_small,
-                                                 &slab_cache_large, &mesh_cache,  &mesh_run_cache};
+                                                 &slab_cache_large, &mesh_cache,  &mesh_run_cache,
+                                                 &pin_cache};
 
 void alloc_before_fork(void) {
   lock_acquire(&startup_lock);
@@ -154,6 +157,8 @@ void alloc_before_fork(void) {
   frames_lock_discard();
   tcache_lock_all();
   bin_lock_all();
+  pin_lock();
+  poison_lock();
   zone_lock();
   frames_lock();
   for (unsigned i = 0; i < array_size(desc_caches); i++) lock_acquire(&desc_caches[i]->lock);
@@ -165,6 +170,8 @@ void alloc_after_fork_parent(void) {
   for (unsigned i = 0; i < array_size(desc_caches); i++) lock_release(&desc_caches[i]->lock);
   frames_unlock();
   zone_unlock();
+  poison_unlock();
+  pin_unlock();
   bin_unlock_all();
   tcache_unlock_all();
   frames_unlock_discard();
@@ -178,6 +185,8 @@ void alloc_after_fork_child(void) {
   for (unsigned i = 0; i < array_size(desc_caches); i++) lock_reset(&desc_caches[i]->lock);
   frames_reset();
   zone_reset();
+  poison_reset();
+  pin_reset();
   bin_reset_all();
   tcache_reset_all();
   frames_reset_discard();

@@ -72,10 +72,17 @@ void *malloc_large(size_t size) {
   return large_alloc(size, 1, &zero);
 }
 
+/* Owners are marked as a whole, so the marks alone don't say it of an object. */
+static bool pinned(const void *p, size_t size) {
+  return memmap_flagged(arena_pfn(p), 1, MEMDESC_PINNED) && pin_overlaps(p, size);
+}
+
 static void large_free(void *p) {
   struct folio *folio = folio_of(memmap_get(arena_pfn(p)));
   if (unlikely(folio_addr(folio) != p)) misuse_report("free of an interior pointer", p, 0);
-  folio_free(folio);
+  if (unlikely(options.check) && pinned(p, folio_size(folio)))
+    misuse_report("free of a pinned object", p, 0);
+  if (unlikely(!folio_free(folio))) misuse_report("double free", p, 0);
   alloc_tick();
 }
 
@@ -99,6 +106,7 @@ static void check_free(unsigned size_class, void *p) {
   case SLAB_DOUBLE_FREE:
     misuse_report("double free", p, 0);
   }
+  if (pinned(p, class_size(size_class))) misuse_report("free of a pinned object", p, 0);
   memset(p, FREED_FILL, class_size(size_class));
   bin_free_now(size_class, p);
 }
@@ -221,13 +229,12 @@ static void *realloc_folio(struct folio *folio, size_t size) {
   unsigned c = folio_class(size, &nframes);
   if (nframes > arena.size / FRAME_SIZE) return NULL;
   size_t more = roomy(size, folio, nframes);
-  if (folio_resize(folio, more) || (more != nframes && folio_resize(folio, nframes))) {
-    /* Where it stands it may be aligned less than what a cache promises of the class. */
-    if (c != CLASS_LARGE && ((uintptr_t)folio_addr(folio) & (class_alignment(c) - 1)) != 0)
-      c = CLASS_LARGE;
-    if (c != folio->size_class) folio_set_class(folio, c);
+  /* Where it stands it may be aligned less than what a cache promises of the class. */
+  unsigned here = c;
+  if (c != CLASS_LARGE && ((uintptr_t)folio_addr(folio) & (class_alignment(c) - 1)) != 0)
+    here = CLASS_LARGE;
+  if (folio_resize(folio, more, here) || (more != nframes && folio_resize(folio, nframes, here)))
     return folio_addr(folio);
-  }
   if (folio_size(folio) < MOVE_MIN) return NULL;
   folio = folio_move(folio, more, c);
   return folio != NULL ? folio_addr(folio) : NULL;

@@ -22,6 +22,8 @@ enum lock_rank {
   RANK_TCACHE,     /* one thread's cache; a set: fork takes them all in registry order */
   RANK_TRANSFER,   /* slab/transfer.c: a set, one per class */
   RANK_BIN,        /* slab/bin.c: a set, one per class */
+  RANK_PIN,        /* page/pin.c: records of pins */
+  RANK_POISON,     /* page/poison.c: frames whose memory has failed */
   RANK_ZONE,       /* page/zone.c: backing of frames; held across the calls that change it */
   RANK_FRAMES,     /* page/frames.c: hugepages and their bitmaps */
   RANK_DESC,       /* page/desc.c: descriptor caches; a set: taken alone, and all by fork */

@@ -159,6 +159,43 @@ size_t quire_purge(size_t keep);
  * pass has gained beyond the purge. */
 size_t quire_compact(void);
 
+/* ---- pins ---- */
+
+/* A promise that memory stays what it is physically, for who hands it to hardware or registers it
+ * with the kernel: quire neither moves, merges, collapses nor discards it. (Memory that the kernel
+ * has pinned itself, for a registered buffer or direct I/O, needs none of this: it is seen and left
+ * alone. And quire's pin doesn't keep the kernel from migrating pages of its own accord.)
+ *
+ * TRANSIENT is for the length of an operation and doesn't outlast a fork. LONG is for as long as it
+ * takes. A pin for long isn't to be had while the memory is shared with other addresses by
+ * compaction: EBUSY, then. */
+enum quire_pin_kind { QUIRE_PIN_TRANSIENT, QUIRE_PIN_LONG };
+
+/* Pins [p, p + size): a part of one allocation, or of several that lie behind each other. Pins
+ * nest, on the same or on overlapping ranges. 0 or an error number, and then nothing is pinned;
+ * errno is untouched:
+ *
+ *   EINVAL     not quire's memory, not all of it allocated, size 0
+ *   EBUSY      it is being moved: try again; or its owner permits no pin for long
+ *   EOVERFLOW  pinned too often
+ *   ENOMEM     no memory to note it
+ *
+ * What is pinned counts as allocated: unpin it before it is freed or reallocated. With check:on
+ * freeing a pinned object is misuse and ends the program; otherwise its pins go some time after it.
+ * realloc of a pinned object above 64 KiB always copies. Costs a lock and a bit per frame. */
+int quire_pin(const void *p, size_t size, enum quire_pin_kind kind);
+
+/* Takes one pin of exactly this range and kind back. 0, or EINVAL: there is none. */
+int quire_unpin(const void *p, size_t size, enum quire_pin_kind kind);
+
+/* ---- failed memory ---- */
+
+/* The memory at p has failed: touching it raised SIGBUS with BUS_MCEERR_AR, or BUS_MCEERR_AO told
+ * of it. (Not to be called from the handler of that signal.) Its frame is never handed out again.
+ * 0: nothing lived in this frame; or an error number: EIO, something did, and is lost: free it
+ * without looking at it; EBUSY, try again; EINVAL, not quire's memory. */
+int quire_poison(const void *p);
+
 /* ---- what a pointer is ---- */
 
 enum quire_kind {

@@ -162,6 +162,19 @@ void memmap_reclass(pfn_t pfn, size_t nframes, unsigned size_class) {
   }
 }
 
+void memmap_flag(pfn_t pfn, size_t nframes, unsigned flag, bool on) {
+  for (size_t i = 0; i < nframes; i++) {
+    uint64_t *word = &arena.memmap[pfn.n + i].word;
+    (void)(on ? or_relaxed(word, (uint64_t)flag) : and_relaxed(word, ~(uint64_t)flag));
+  }
+}
+
+bool memmap_flagged(pfn_t pfn, size_t nframes, unsigned flag) {
+  for (size_t i = 0; i < nframes; i++)
+    if (memdesc_flags(memmap_get(pfn_add(pfn, i))) & flag) return true;
+  return false;
+}
+
 void memmap_clear(pfn_t pfn, size_t nframes, enum memdesc_type from) {
   while (nframes > 0) {
     hpn_t hpn = pfn_hugepage(pfn);

@@ -99,4 +99,11 @@ void memmap_set(pfn_t pfn, size_t nframes, memdesc_t to);
 void memmap_reclass(pfn_t pfn, size_t nframes, unsigned size_class); /* type and owner stay */
 void memmap_clear(pfn_t pfn, size_t nframes, enum memdesc_type from);
 
+/* Sets or clears a flag (enum memdesc_flag) of frames that keep their owner meanwhile; others may
+ * change other flags at the same time. Transitions clear all flags. */
+void memmap_flag(pfn_t pfn, size_t nframes, unsigned flag, bool on);
+
+/* Has any of these frames the flag? Racy. */
+bool memmap_flagged(pfn_t pfn, size_t nframes, unsigned flag);
+
 #endif

@@ -316,7 +316,8 @@ bool frames_collapse_one(void) {
     for (uint32_t n = 0; n < arena.opened && hp == NULL; n++) {
       struct hugepage *at = &arena.hugepages[n];
       bool filled = at->nused >= COLLAPSE_MIN && at->kind == FRAMES_SLAB;
-      if (filled && (at->flags & (HUGEPAGE_ADVISED | HUGEPAGE_HUGETLB | HUGEPAGE_MOVED)) == 0)
+      if (filled && (at->flags & (HUGEPAGE_ADVISED | HUGEPAGE_HUGETLB | HUGEPAGE_MOVED)) == 0 &&
+          !memmap_flagged(hugepage_pfn((hpn_t){n}), HUGEPAGE_FRAMES, MEMDESC_PINNED))
         hp = at;
     }
   if (hp != NULL) frames_advise(hp, 1, true);

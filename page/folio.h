@@ -3,6 +3,9 @@
  * Every frame's memdesc points at the folio itself, so there is no head and tail to tell apart; the
  * first frame is folio->pfn. A folio is owned by whoever allocated it: its fields change only in
  * its owner's calls; peekers read them with no lock and check the memdesc again afterwards.
+ * Compaction and these calls keep out of each other's way by folio->refs (page/hold.h): resizing
+ * and moving are refused while it is isolated, and freeing is then put_back's. A folio in a
+ * thread's cache counts as allocated.
  *
  * Thread safe for different folios. */
 #ifndef QUIRE_PAGE_FOLIO_H
@@ -10,9 +13,13 @@
 
 #include "page/desc.h"
 #include "page/frames.h"
+#include "page/pin.h"
+
+enum { FOLIO_UNCACHED = 113 }; /* the class of folios that no cache holds: CLASS_LARGE */
 
 enum folio_flag {
   FOLIO_GUARDED = 1, /* its last frames are a guard without access, not part of the allocation */
+  FOLIO_FAILED = 2,  /* memory of it has failed: it stays as it is until it is freed */
 };
 
 struct folio {
@@ -22,9 +29,7 @@ struct folio {
   uint32_t nguard;    /* frames of the guard behind it */
   uint8_t size_class; /* as in its memdescs */
   uint8_t flags;      /* enum folio_flag */
-  uint16_t pins;      /* compaction: promises that its memory doesn't change */
-  uint32_t refs;      /* 1 while allocated; compaction takes one while it looks; 0 when free */
-  uint32_t reserved;
+  uint32_t refs;      /* who may change it, and its pins: page/hold.h */
 } cacheline_aligned;
 
 _Static_assert(sizeof(struct folio) == 64, "one line");
@@ -36,18 +41,22 @@ extern struct desc_cache folio_cache;
  */
 nodiscard struct folio *folio_alloc(size_t nframes, size_t align, unsigned size_class, bool guard,
                                     bool *is_zero);
-void folio_free(struct folio *folio);
 
-/* Makes it nframes long where it stands, larger or smaller. New frames hold anything. False when it
- * can't. */
-nodiscard bool folio_resize(struct folio *folio, size_t nframes);
+/* False: it was free already. */
+bool folio_free(struct folio *folio);
 
-/* Its memdescs and the folio name another class from now on. */
-void folio_set_class(struct folio *folio, unsigned size_class);
+/* Makes it nframes long where it stands, larger or smaller, and of another class. New frames hold
+ * anything. False when it can't: no room, pinned, isolated. */
+nodiscard bool folio_resize(struct folio *folio, size_t nframes, unsigned size_class);
 
 /* A folio of nframes frames with the contents of this one, moved by page tables where the kernel
- * can; this one is freed. NULL when memory ran out or the kernel refused, and nothing changed. */
+ * can; this one is freed. NULL when memory ran out, the kernel refused, or it is pinned or
+ * isolated, and nothing changed. */
 nodiscard struct folio *folio_move(struct folio *folio, size_t nframes, unsigned size_class);
+
+/* Counts a pin of frame pfn's folio, if that frame is still its. 0, -EBUSY, -EINVAL, -EOVERFLOW. */
+nodiscard int folio_pin(struct folio *folio, pfn_t pfn, enum pin_kind kind);
+void folio_unpin(struct folio *folio);
 
 static inline void *folio_addr(const struct folio *folio) { return arena_addr(folio->pfn); }
 static inline size_t folio_size(const struct folio *folio) {

@@ -29,6 +29,7 @@
 
 #include "arch/sys.h"
 #include "page/frames_impl.h"
+#include "page/poison.h"
 
 enum {
   MIXING_SHARE = 16, /* of the used frames may be idle before kinds mix */
@@ -375,7 +376,7 @@ int frames_alloc(size_t nframes, size_t align, enum frames_kind kind, struct fra
   return err;
 }
 
-static void give(pfn_t pfn, size_t n, bool zero) {
+static void give_sound(pfn_t pfn, size_t n, bool zero) {
   lock_acquire(&frames.lock);
   frames.stats.used -= n;
   while (n > 0) {
@@ -392,6 +393,26 @@ static void give(pfn_t pfn, size_t n, bool zero) {
     n -= here;
   }
   lock_release(&frames.lock);
+}
+
+/* Frames whose memory has failed stay used for ever. */
+static void give(pfn_t pfn, size_t n, bool zero) {
+  size_t sound;
+  while (unlikely(poison_noted() != 0) && (sound = poison_retire(pfn, n)) < n) {
+    if (sound > 0) give_sound(pfn, sound, zero);
+    pfn = pfn_add(pfn, sound + 1);
+    n -= sound + 1;
+  }
+  if (n > 0) give_sound(pfn, n, zero);
+}
+
+bool frames_take(pfn_t pfn) {
+  struct hugepage *hp = &arena.hugepages[pfn_hugepage(pfn).n];
+  lock_acquire(&frames.lock);
+  bool ok = hp->state != HUGEPAGE_ISOLATED && hugepage_is_free(hp, pfn_index(pfn), 1);
+  if (ok) (void)take(pfn, 1, FRAMES_SLAB);
+  lock_release(&frames.lock);
+  return ok;
 }
 
 static void set_resident(pfn_t pfn, uint32_t mask, bool resident) {

@@ -58,6 +58,10 @@ nodiscard int frames_alloc(size_t nframes, size_t align, enum frames_kind kind,
                            struct frames_run *out);
 void frames_free(pfn_t pfn, size_t nframes);
 
+/* Takes this very frame, if it is free; the caller sets its memdesc. False when it isn't, or its
+ * hugepage is set aside. */
+nodiscard bool frames_take(pfn_t pfn);
+
 /* The same for frames known to hold no memory and to read as zeros (after frames_move,
  * frames_zero). */
 void frames_free_zero(pfn_t pfn, size_t nframes);

@@ -39,10 +39,14 @@ struct owner_ops {
   enum owner_verdict (*isolate)(void *owner, pfn_t pfn);
   /* Isolated: bit i says that frame i of its first 64 holds something that lives. */
   uint64_t (*dirty)(void *owner);
-  /* Isolated: moves what lives in its frames, as the migration says. */
+  /* Isolated: moves what lives in its frames, as the migration says. NEVER: it has nothing that
+   * could be moved or given back. */
   enum owner_verdict (*migrate)(void *owner, struct migration *m);
   void (*put_back)(void *owner);
-  /* The memory behind this frame has failed. */
+  /* The memory behind this frame has failed: from now on nothing new is handed out there, and when
+   * the owner lets its frames go this one becomes POISON (page/poison.h). Not isolated. DONE:
+   * nothing lived there; NEVER: something did, and it is lost; BUSY: nothing was done, try later.
+   */
   enum owner_verdict (*poison)(void *owner, pfn_t pfn);
 };
 

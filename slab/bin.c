@@ -43,6 +43,8 @@ struct transfer {
   const void *refiller, *flusher;
 };
 
+_Static_assert((int)CLASS_LARGE == (int)FOLIO_UNCACHED, "page/ and slab/ mean the same class");
+
 struct bin bins[SLAB_CLASSES] = {[0 ... SLAB_CLASSES - 1] = {.lock = LOCK_INIT(RANK_BIN)}};
 static struct transfer transfers[CACHED_CLASSES] = {
     [0 ... CACHED_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}};
@@ -138,6 +140,8 @@ struct slab *bin_settle(struct bin *bin, struct slab *slab) {
   if (unlikely(slab->state == SLAB_ISOLATED)) return NULL; /* whoever has it will settle it */
   if (unlikely(slab->state == SLAB_GUEST))
     return slab_is_empty(slab) ? mesh_leave(bin, slab) : NULL;
+  if (unlikely(slab->state == SLAB_RETIRED))
+    return slab_is_empty(slab) ? slab_leave_retired(bin, slab) : NULL;
   if (slab->state == SLAB_FULL) {
     slab->state = SLAB_PARTIAL;
     bin->nfull--;
@@ -206,7 +210,9 @@ static void free_objects(unsigned size_class, void *const *objects, unsigned n) 
   if (class_is_slab(size_class))
     put_in_slabs(size_class, objects, n);
   else
-    for (; n > 0; n--, objects++) folio_free(folio_of(*objects));
+    for (; n > 0; n--, objects++) {
+      if (!folio_free(folio_of(*objects))) misuse(*objects, MISUSE_DOUBLE_FREE);
+    }
 }
 
 static unsigned allocate_objects(unsigned size_class, void **out, unsigned n) {
@@ -421,10 +427,12 @@ bool bin_consistent(unsigned size_class) {
       free_slots += s->nfree;
       npartial++;
     }
-  for (struct slab *s = bin->guests; s != NULL; s = s->next, nguest++, free_slots += s->nfree)
+  for (struct slab *s = bin->guests; s != NULL; free_slots += s->nfree, nguest++, s = s->next)
     ok = ok && slab_consistent(s) && s->state == SLAB_GUEST && mesh_consistent(s);
-  for (struct slab *s = bin->isolated; s != NULL; s = s->next, nguest++, free_slots += s->nfree)
+  for (struct slab *s = bin->isolated; s != NULL; free_slots += s->nfree, nguest++, s = s->next)
     ok = ok && slab_consistent(s) && s->state == SLAB_ISOLATED && mesh_consistent(s);
+  for (struct slab *s = bin->retired; s != NULL; free_slots += s->nfree, nguest++, s = s->next)
+    ok = ok && slab_consistent(s) && s->state == SLAB_RETIRED && !slab_is_empty(s);
   ok = ok && npartial + bin->nfull + nguest == bin->nslabs && nempty == bin->nempty &&
        free_slots == bin->free_slots;
   lock_release(&bin->lock);

@@ -12,6 +12,7 @@ struct bin {
   uint32_t nfull;
   struct slab *partial[FULLNESS_LISTS];
   struct slab *guests, *isolated; /* lists of the states of these names */
+  struct slab *retired;           /* the same: memory of them has failed */
   uint32_t nslabs;                /* in all states */
   uint32_t nempty;                /* empty slabs in list 0 */
   size_t free_slots;              /* in slabs of all states */
@@ -30,6 +31,9 @@ void bin_list_remove(struct bin *bin, struct slab *slab);
 /* After slots came back to a slab: to the list where it belongs now. Returns it if it is to be
  * destroyed, else NULL. */
 nodiscard struct slab *bin_settle(struct bin *bin, struct slab *slab);
+
+/* A retired slab in which nothing lives any more leaves its bin: to be destroyed. */
+struct slab *slab_leave_retired(struct bin *bin, struct slab *slab);
 
 /* An empty slab that is about to be destroyed, out of the counts. */
 void bin_forget_slab(struct bin *bin, const struct slab *slab);

@@ -4,6 +4,7 @@
 
 #include "page/owner.h"
 #include "slab/migrate.h"
+#include "slab/pin.h"
 
 static peeker void slab_describe(const void *owner, struct owner_view *out) {
   const struct slab *slab = owner;
@@ -22,6 +23,7 @@ static const struct owner_ops slab_ops = {
     .dirty = slab_dirty,
     .migrate = slab_migrate,
     .put_back = slab_put_back,
+    .poison = slab_poison,
 };
 
 struct desc_cache slab_cache_small = DESC_CACHE_INIT(
@@ -68,6 +70,7 @@ void slab_destroy(struct slab *slab) {
   pfn_t pfn = slab->pfn;
   size_t n = slab->nframes;
   assert_always(slab_is_empty(slab));
+  if (unlikely(slab->pins != 0)) pin_drop(slab_addr(slab), n << FRAME_SHIFT, n);
   memmap_clear(pfn, n, MEMDESC_SLAB);
   uint32_t holes = slab->holes;
   slab->state = SLAB_FREE;

@@ -6,7 +6,7 @@
  *
  *   nfree = |free|, 0 <= nfree <= nslots; a slab with nfree = nslots is empty
  *   state PARTIAL: in the bin's list for its fullness; FULL: nfree = 0, in no list; FREE: not a
- * slab; ISOLATED, GUEST: see migrate.h
+ * slab; ISOLATED, GUEST: see migrate.h; RETIRED: see pin.h
  *
  * A frame in which no slot is taken may have been discarded (holes); it counts as resident again
  * once a slot in it is handed out. */
@@ -23,6 +23,7 @@ enum slab_state {
   SLAB_FULL = 2,
   SLAB_ISOLATED = 3, /* compaction has it: in no list, hands out nothing */
   SLAB_GUEST = 4,    /* some of its frames have their memory from other slabs: the same */
+  SLAB_RETIRED = 5,  /* memory of it has failed: hands out nothing, goes when it is empty */
 };
 
 enum { SLAB_WORDS_SMALL = 8, SLAB_WORDS_LARGE = 16 };

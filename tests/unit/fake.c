@@ -8,6 +8,8 @@
 
 #include "arch/sys.h"
 #include "page/folio.h"
+#include "page/pin.h"
+#include "page/poison.h"
 #include "slab/bin.h"
 
 #define MADE_UP_BASE ((uintptr_t)0x300000000000)
@@ -176,6 +178,8 @@ void heap_end(void) {
   desc_cache_fini(&slab_cache_small);
   desc_cache_fini(&slab_cache_large);
   desc_cache_fini(&folio_cache);
+  pin_fini();
+  poison_fini();
   fake_remove();
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "page/folio.h"
+#include "page/hold.h"
 #include "page/hugepage.h"
 #include "slab/slab.h"
 #include "tests/unit/check.h"
@@ -113,7 +114,7 @@ static void peek_folio(pfn_t pfn, memdesc_t d, struct seen *seen) {
   if (f->size_class != memdesc_class(d)) wrong(seen, "folio of another class");
   if (pfn.n - f->pfn.n >= f->nframes) wrong(seen, "folio of other frames");
   if (f->nframes != size_classes[f->size_class].nframes) wrong(seen, "folio of another length");
-  if (f->refs != 1) wrong(seen, "folio without an owner");
+  if (hold_state(&f->refs) == HOLD_GONE) wrong(seen, "folio without an owner");
 }
 
 static void peek_at(pfn_t pfn, struct seen *seen) {

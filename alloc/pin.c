@@ -1,0 +1,101 @@
+/* Pins of any range of allocated memory, and word of memory that has failed: asks the owners.
+ *
+ * A range is counted owner by owner, then noted as a whole; what was counted before an owner
+ * refused is given back. */
+#include <errno.h>
+
+#include "page/folio.h"
+#include "page/poison.h"
+#include "quire.h"
+#include "slab/pin.h"
+
+_Static_assert((int)QUIRE_PIN_TRANSIENT == PIN_TRANSIENT && (int)QUIRE_PIN_LONG == PIN_LONG,
+               "the same words");
+
+/* How much of the range lies in the folio; 0 when it begins in its guard. */
+static size_t clip_folio(const struct folio *folio, const char *p, size_t length) {
+  size_t at = (size_t)(p - (const char *)folio_addr(folio));
+  return at < folio_size(folio) ? size_min(length, folio_size(folio) - at) : 0;
+}
+
+/* The part of the range that is its first frame's owner's. */
+static int pin_part(const char *p, size_t *length, enum pin_kind kind) {
+  if (!arena_contains(p)) return -EINVAL;
+  memdesc_t d = memmap_peek(arena_pfn(p));
+  struct folio *folio;
+  switch (memdesc_type(d)) {
+  case MEMDESC_SLAB:
+    return slab_pin(memdesc_owner(d), p, length, kind);
+  case MEMDESC_FOLIO:
+    folio = memdesc_owner(d);
+    *length = clip_folio(folio, p, *length);
+    return *length == 0 ? -EINVAL : folio_pin(folio, arena_pfn(p), kind);
+  default:
+    return -EINVAL;
+  }
+}
+
+static void unpin_part(const char *p, size_t *length) {
+  memdesc_t d = memmap_peek(arena_pfn(p));
+  switch (memdesc_type(d)) {
+  case MEMDESC_SLAB:
+    slab_unpin(memdesc_owner(d), p, length);
+    break;
+  case MEMDESC_FOLIO:
+    *length = clip_folio(memdesc_owner(d), p, *length);
+    folio_unpin(memdesc_owner(d));
+    break;
+  default:
+    *length = 0;
+    break;
+  }
+}
+
+static void unpin_parts(const char *p, size_t length) {
+  while (length > 0) {
+    size_t part = length;
+    unpin_part(p, &part);
+    /* Freed while it was pinned: whatever comes behind this frame. */
+    if (part == 0) part = size_min(length, FRAME_SIZE - ((uintptr_t)p & (FRAME_SIZE - 1)));
+    p += part;
+    length -= part;
+  }
+}
+
+static int pin_parts(const char *p, size_t length, enum pin_kind kind) {
+  for (size_t done = 0, part; done < length; done += part) {
+    part = length - done;
+    int err = pin_part(p + done, &part, kind);
+    if (err == 0) continue;
+    unpin_parts(p, done);
+    return err;
+  }
+  return 0;
+}
+
+public_symbol int quire_pin(const void *p, size_t size, enum quire_pin_kind kind) {
+  if (size == 0 || size > PTRDIFF_MAX || (unsigned)kind >= PIN_KINDS) return EINVAL;
+  int err = pin_parts(p, size, (enum pin_kind)kind);
+  if (err != 0) return -err;
+  if (pin_note(p, size, (enum pin_kind)kind)) return 0;
+  unpin_parts(p, size);
+  return ENOMEM;
+}
+
+public_symbol int quire_unpin(const void *p, size_t size, enum quire_pin_kind kind) {
+  if (!pin_forget(p, size, (enum pin_kind)kind)) return EINVAL;
+  unpin_parts(p, size);
+  return 0;
+}
+
+public_symbol int quire_poison(const void *p) {
+  if (!arena_contains(p)) return EINVAL;
+  switch (poison_frame(arena_pfn(p))) {
+  case OWNER_DONE:
+    return 0;
+  case OWNER_NEVER:
+    return EIO;
+  default:
+    return EBUSY;
+  }
+}

@@ -1,0 +1,56 @@
+/* Pins: promises that a frame's physical memory doesn't change.
+ *
+ * They are counted in the owner (a slab's pins, the hold of a folio or of owned frames), so that it
+ * refuses to be isolated; while there are any, its frames' memdescs say PINNED. Here is what all
+ * owners share: one record per pinned range, so that only what was pinned is unpinned and freeing
+ * of pinned memory can be told, and what must be true of frames for a pin to hold.
+ *
+ * An owner counts a pin before it asks pin_check: compaction sets a hugepage aside first and then
+ * asks whether anything in it is pinned, so one of the two sees the other.
+ *
+ * Lock: `pins.lock` (RANK_PIN), behind the bins'. Thread safe. */
+#ifndef QUIRE_PAGE_PIN_H
+#define QUIRE_PAGE_PIN_H
+
+#include "page/desc.h"
+#include "page/owner.h"
+
+/* Where an allocation's memory can be replaced at a fork or by compaction no pin for long can be
+ * had: there is no moving it out yet. */
+enum pin_kind { PIN_TRANSIENT, PIN_LONG, PIN_KINDS };
+
+extern struct desc_cache pin_cache;
+
+/* A range that all its owners have counted. False without memory for the record. */
+nodiscard bool pin_note(const void *p, size_t length, enum pin_kind kind);
+
+/* False when no such range is noted. */
+nodiscard bool pin_forget(const void *p, size_t length, enum pin_kind kind);
+
+/* Is any part of it in a range that is noted? */
+bool pin_overlaps(const void *p, size_t length);
+
+/* The owner of this range goes, its pins with it. nframes: that were counted as pinned. */
+void pin_drop(const void *p, size_t length, size_t nframes);
+
+/* May these frames be pinned? 0, or -EBUSY: they are being moved, or where a pin for long isn't to
+ * be had. */
+nodiscard int pin_check(pfn_t pfn, size_t nframes, enum pin_kind kind);
+
+/* An owner's frames have their first pin, or have lost their last. Under the owner's lock. */
+void pin_mark(pfn_t pfn, size_t nframes, bool pinned);
+
+/* The same with the count, for owners with a hold (page/hold.h). 0 or as hold_pin and pin_check.
+ * The caller looks afterwards whether the frames still name the owner. */
+nodiscard int pin_hold(uint32_t *word, pfn_t pfn, size_t nframes, enum pin_kind kind);
+void pin_unhold(uint32_t *word, pfn_t pfn, size_t nframes);
+
+/* Frames of owners that are pinned. */
+size_t pin_frames(void);
+
+void pin_lock(void);
+void pin_unlock(void);
+void pin_reset(void);
+void pin_fini(void);
+
+#endif
