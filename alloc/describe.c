@@ -56,6 +56,10 @@ static bool describe_once(const void *p, struct quire_description *out) {
   case MEMDESC_FOLIO:
     describe_folio(p, &peeked, out);
     return true;
+  case MEMDESC_OWNED:
+    describe_folio(p, &peeked, out);
+    out->kind = QUIRE_OWNED;
+    return true;
   default:
     out->kind = QUIRE_INTERNAL;
     return true;

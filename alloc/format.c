@@ -77,6 +77,9 @@ static const struct field fields[] = {
     FIELD(pinned, COUNT, COUNTER, "Slabs left in place for a pin."),
     FIELD(freezes, COUNT, COUNTER, "Zones given up for a fork."),
     FIELD(mesh_state, COUNT, GAUGE, "What keeps memory from being meshed; see quire.h."),
+    FIELD(owned_live, BYTES, GAUGE, "Live bytes in frames of the program's own owners."),
+    FIELD(frames_pinned, FRAMES, GAUGE, "Memory that is pinned, whole slabs and folios."),
+    FIELD(frames_poisoned, FRAMES, GAUGE, "Memory that has failed and is out of use."),
 };
 
 /* version and page_size share the first eight bytes; every other member is a uint64_t of the table.
@@ -178,6 +181,7 @@ static void text(struct sink *s, const struct quire_stats *st) {
   emit(s, "\nlive\n");
   row(s, "in slabs", st->slab_live, heap);
   row(s, "in folios", st->folio_live, heap);
+  if (st->owned_live != 0) row(s, "of the program's owners", st->owned_live, heap);
   row(s, "total", st->live, heap);
   emit(s, "overhead\n");
   row(s, "free in slabs", slack, heap);

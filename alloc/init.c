@@ -26,6 +26,7 @@
 #include "arch/sys.h"
 #include "page/compact.h"
 #include "page/folio.h"
+#include "page/owned.h"
 #include "page/pin.h"
 #include "page/poison.h"
 #include "page/zone.h"
@@ -146,9 +147,9 @@ void alloc_tick(void) {
 
 /* ---- fork ---- */
 
-static struct desc_cache *const desc_caches[] = {&tcache_cache,     &folio_cache, &slab_cache_small,
-                                                 &slab_cache_large, &mesh_cache,  &mesh_run_cache,
-                                                 &pin_cache};
+static struct desc_cache *const desc_caches[] = {
+    &tcache_cache,   &folio_cache, &slab_cache_small, &slab_cache_large, &mesh_cache,
+    &mesh_run_cache, &pin_cache,   &holder_cache,     &owned_cache};
 
 void alloc_before_fork(void) {
   lock_acquire(&startup_lock);

@@ -34,6 +34,8 @@ static size_t say_pointer(char *out, size_t size, const void *p) {
     return n + say_slab(out + n, size - n, memdesc_owner(d), p);
   case MEMDESC_FOLIO:
     return n + say_folio(out + n, size - n, memdesc_owner(d), p);
+  case MEMDESC_OWNED:
+    return n + sys_format(out + n, size - n, "an owner's of the program's own");
   case MEMDESC_NONE:
     return n + sys_format(out + n, size - n, "never used");
   case MEMDESC_FREE:

@@ -74,7 +74,8 @@ peeker bool peek_frame(pfn_t pfn, struct peeked *out) {
   for (int i = 0; i < TRIES; i++, cpu_relax()) {
     *out = (struct peeked){.word = memmap_peek(pfn)};
     out->pinned = (memdesc_flags(out->word) & MEMDESC_PINNED) != 0;
-    if (memdesc_is_allocation(out->word)) read_owner(out);
+    if (memdesc_is_allocation(out->word) || memdesc_type(out->word) == MEMDESC_OWNED)
+      read_owner(out);
     if (unchanged(pfn, out->word) && holds(out, pfn)) return true;
   }
   return false;

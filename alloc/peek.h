@@ -13,9 +13,10 @@
 /* What one frame belongs to. */
 struct peeked {
   memdesc_t word;
-  const void *owner; /* a slab or a folio; NULL for other types, which have nothing of the below */
-  pfn_t first;       /* of the owner's run */
-  size_t nframes;    /* length of that run, without a folio's guard */
+  const void *
+      owner; /* a slab, folio or owned run; NULL for other types, which have nothing of the below */
+  pfn_t first;    /* of the owner's run */
+  size_t nframes; /* length of that run, without a folio's guard */
   size_t nguard;
   size_t object_size;
   size_t slots, free_slots; /* of a slab */

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "page/folio.h"
+#include "page/owned.h"
 #include "page/poison.h"
 #include "quire.h"
 #include "slab/pin.h"
@@ -12,10 +13,11 @@
 _Static_assert((int)QUIRE_PIN_TRANSIENT == PIN_TRANSIENT && (int)QUIRE_PIN_LONG == PIN_LONG,
                "the same words");
 
-/* How much of the range lies in the folio; 0 when it begins in its guard. */
-static size_t clip_folio(const struct folio *folio, const char *p, size_t length) {
-  size_t at = (size_t)(p - (const char *)folio_addr(folio));
-  return at < folio_size(folio) ? size_min(length, folio_size(folio) - at) : 0;
+/* How much of the range lies in a run of frames; 0 when it begins outside, as in a folio's guard.
+ */
+static size_t clip(pfn_t first, size_t nframes, const char *p, size_t length) {
+  size_t at = (size_t)(p - (const char *)arena_addr(first)), size = nframes << FRAME_SHIFT;
+  return at < size ? size_min(length, size - at) : 0;
 }
 
 /* The part of the range that is its first frame's owner's. */
@@ -23,13 +25,18 @@ static int pin_part(const char *p, size_t *length, enum pin_kind kind) {
   if (!arena_contains(p)) return -EINVAL;
   memdesc_t d = memmap_peek(arena_pfn(p));
   struct folio *folio;
+  struct owned *owned;
   switch (memdesc_type(d)) {
   case MEMDESC_SLAB:
     return slab_pin(memdesc_owner(d), p, length, kind);
   case MEMDESC_FOLIO:
     folio = memdesc_owner(d);
-    *length = clip_folio(folio, p, *length);
+    *length = clip(folio->pfn, folio->nframes, p, *length);
     return *length == 0 ? -EINVAL : folio_pin(folio, arena_pfn(p), kind);
+  case MEMDESC_OWNED:
+    owned = memdesc_owner(d);
+    *length = clip(owned->pfn, owned->nframes, p, *length);
+    return *length == 0 ? -EINVAL : owned_pin(owned, arena_pfn(p), kind);
   default:
     return -EINVAL;
   }
@@ -37,13 +44,21 @@ static int pin_part(const char *p, size_t *length, enum pin_kind kind) {
 
 static void unpin_part(const char *p, size_t *length) {
   memdesc_t d = memmap_peek(arena_pfn(p));
+  struct folio *folio;
+  struct owned *owned;
   switch (memdesc_type(d)) {
   case MEMDESC_SLAB:
     slab_unpin(memdesc_owner(d), p, length);
     break;
   case MEMDESC_FOLIO:
-    *length = clip_folio(memdesc_owner(d), p, *length);
-    folio_unpin(memdesc_owner(d));
+    folio = memdesc_owner(d);
+    *length = clip(folio->pfn, folio->nframes, p, *length);
+    folio_unpin(folio);
+    break;
+  case MEMDESC_OWNED:
+    owned = memdesc_owner(d);
+    *length = clip(owned->pfn, owned->nframes, p, *length);
+    owned_unpin(owned);
     break;
   default:
     *length = 0;

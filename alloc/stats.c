@@ -3,7 +3,8 @@
  * Theory. Nothing is counted on the fast paths. What is live is what is left:
  *
  *   slabs:  live = frames of slabs - free slots - tails - slab objects in caches and transfer areas
- *   folios: live = frames used - frames of slabs - folios in caches and transfer areas
+ *   folios: live = frames used - frames of slabs, of owners and failed ones - folios in caches and
+ *           transfer areas
  *   so      frames_used = live + slab_free + cached + transfer, to the byte while nobody allocates
  *
  * While others allocate the parts are of different moments, and a difference may fall below zero:
@@ -23,6 +24,8 @@
 #include "page/folio.h"
 #include "page/frames.h"
 #include "page/hugepage.h"
+#include "page/owned.h"
+#include "page/poison.h"
 #include "page/zone.h"
 #include "quire.h"
 #include "slab/bin.h"
@@ -69,13 +72,15 @@ static void add_class(struct sums *sums, unsigned c) {
 
 static void fill_live(struct quire_stats *out, const struct sums *sums, uint64_t frames_used) {
   uint64_t slabs = sums->slab_frames << FRAME_SHIFT;
-  uint64_t folios = less(frames_used << FRAME_SHIFT, slabs);
+  uint64_t others = (owned_frames() + poison_frames()) << FRAME_SHIFT;
+  uint64_t folios = less(frames_used << FRAME_SHIFT, slabs + others);
   out->slab_free = sums->free_slots + sums->tails;
   out->cached = sums->cached;
   out->transfer = sums->transfer;
   out->slab_live = less(slabs, out->slab_free + sums->slab_loose);
   out->folio_live = less(folios, sums->folio_loose);
-  out->live = out->slab_live + out->folio_live;
+  out->owned_live = (uint64_t)owned_frames() << FRAME_SHIFT;
+  out->live = out->slab_live + out->folio_live + out->owned_live;
   out->nslabs = sums->nslabs;
   out->nfolios = load_relaxed(&folio_cache.nlive);
 }
@@ -145,6 +150,8 @@ public_symbol int quire_stats(struct quire_stats *out) {
       .ncaches = caches.ncaches,
       .reclaimed = caches.reclaimed,
       .background = background_running(),
+      .frames_pinned = pin_frames(),
+      .frames_poisoned = poison_frames(),
   };
   fill_frames(out, &frames);
   fill_live(out, &sums, frames.used);

@@ -21,6 +21,11 @@ static size_t run_length(pfn_t pfn, memdesc_t word) {
   return n;
 }
 
+static enum quire_walk_type type_of(enum memdesc_type type) {
+  if (type == MEMDESC_SLAB) return QUIRE_WALK_SLAB;
+  return type == MEMDESC_OWNED ? QUIRE_WALK_OWNED : QUIRE_WALK_FOLIO;
+}
+
 static struct quire_walk_item look(pfn_t pfn) {
   struct peeked peeked;
   struct quire_walk_item item = {.type = QUIRE_WALK_FREE, .start = arena_addr(pfn), .frames = 1};
@@ -29,8 +34,7 @@ static struct quire_walk_item look(pfn_t pfn) {
     if (!is_free(peeked.word)) item.type = QUIRE_WALK_OTHER;
     item.frames = run_length(pfn, peeked.word);
   } else {
-    bool slab = memdesc_type(peeked.word) == MEMDESC_SLAB;
-    item.type = slab ? QUIRE_WALK_SLAB : QUIRE_WALK_FOLIO;
+    item.type = type_of(memdesc_type(peeked.word));
     item.frames = peeked.first.n + peeked.nframes + peeked.nguard - pfn.n;
     item.object_size = peeked.object_size;
     item.slots = peeked.slots;

@@ -74,8 +74,8 @@ size_t quire_usable_size(const void *p);
 
 /* One snapshot. Sums are taken one lock at a time, so they may disagree by what other threads did
  * meanwhile. They agree exactly when nobody allocates: then live + slab_free + cached + transfer is
- * frames_used, and what the heap costs is these frames but for the hollow ones, frames_dirty and
- * metadata. */
+ * frames_used (but for frames whose memory has failed), and what the heap costs is these frames but
+ * for the hollow ones, frames_dirty and metadata. */
 struct quire_stats {
   uint32_t version;     /* QUIRE_STATS_VERSION */
   uint32_t page_size;   /* the system's */
@@ -116,6 +116,9 @@ struct quire_stats {
   uint64_t pinned;      /* slabs that could not be moved for a pin, so far */
   uint64_t freezes;     /* zones given up for a fork so far */
   uint64_t mesh_state;  /* enum quire_mesh_state: what keeps memory from being meshed */
+  uint64_t owned_live;      /* bytes of `live` that owners of the program's have */
+  uint64_t frames_pinned;   /* frames of slabs, folios and owners' runs that are pinned */
+  uint64_t frames_poisoned; /* frames whose memory has failed: out of use */
 };
 
 enum quire_mesh_state {
@@ -188,6 +191,71 @@ int quire_pin(const void *p, size_t size, enum quire_pin_kind kind);
 /* Takes one pin of exactly this range and kind back. 0, or EINVAL: there is none. */
 int quire_unpin(const void *p, size_t size, enum quire_pin_kind kind);
 
+/* ---- owners ---- */
+
+/* A program that can move its own data, because it reaches it by handles or knows all pointers to
+ * it, may hold frames as an owner of its own: an object pool, a cache, an interpreter's heap. It
+ * allocates runs of frames (4096 bytes each) and fills them as it likes; when the heap has become
+ * sparse, compaction asks it to empty its sparsest runs, and what it frees goes back to the system.
+ *
+ * A run is asked for in this order: describe, isolate, migrate, put_back. Verdicts: */
+enum quire_verdict {
+  QUIRE_DONE,
+  QUIRE_BUSY,   /* not now */
+  QUIRE_PINNED, /* something in it must stay where it is */
+  QUIRE_NEVER,  /* not this run */
+};
+
+struct quire_owner_view {
+  size_t live; /* bytes of the run that are in use */
+};
+
+/* Callbacks. cookie: as given to quire_owner_create; p and frames: the run. Each may be NULL, which
+ * means what is said with it.
+ *
+ * They are called by the background thread, or by a thread that asked for a pass: one at a time,
+ * but beside whatever the program's threads do. So:
+ *   - p may be a run that another thread of the program has freed just now: its memory is still
+ *     there, and goes when the callback returns. Look it up, under a lock of your own.
+ *   - Don't wait for who may be waiting for you: a thread in fork(), in quire_owner_destroy() or
+ *     asking for a pass does. Where threads hold your lock while they do that, try it, and return
+ *     QUIRE_BUSY where it isn't to be had; trying is best in describe and isolate in any case.
+ *   - Don't call malloc, free or their like, nor quire_pin, quire_compact, quire_owner_create or
+ *     quire_owner_destroy. quire_owner_alloc and quire_owner_free are fine.
+ *   - Return soon: data of one run is what one call should move. */
+struct quire_owner_ops {
+  /* How full is it? Asked of every run in every pass: cheap. NULL: it is full. */
+  void (*describe)(void *cookie, const void *p, size_t frames, struct quire_owner_view *out);
+  /* After QUIRE_DONE nothing new may be put there until put_back. NULL: QUIRE_DONE. */
+  enum quire_verdict (*isolate)(void *cookie, void *p, size_t frames);
+  /* Move what lives there into other runs, then quire_owner_free(p) and return QUIRE_DONE; or leave
+   * some or all of it and say why. A few refusals in a row end this owner's part in the pass.
+   * NULL: QUIRE_NEVER. */
+  enum quire_verdict (*migrate)(void *cookie, void *p, size_t frames);
+  /* It is over, and the run was not freed: it may be filled again. NULL: nothing to do. */
+  void (*put_back)(void *cookie, void *p, size_t frames);
+  /* The memory of the frame at `failed` has failed (quire_poison, in whose caller's thread this is
+   * called): put nothing there any more. QUIRE_DONE: nothing lived there; else it is lost. NULL:
+   * QUIRE_NEVER. */
+  enum quire_verdict (*poison)(void *cookie, void *p, size_t frames, void *failed);
+  /* quire_pin of memory of this run, in its caller's thread: may it be pinned so? NULL: it may. */
+  bool (*may_pin)(void *cookie, void *p, size_t frames, enum quire_pin_kind kind);
+};
+
+struct quire_owner;
+
+/* A new owner; ops must outlive it. NULL and ENOMEM. */
+struct quire_owner *quire_owner_create(const struct quire_owner_ops *ops, void *cookie);
+
+/* 0, and no callback runs any more or will; or EBUSY: it has runs. */
+int quire_owner_destroy(struct quire_owner *owner);
+
+/* A run of frames; contents are anything. NULL and ENOMEM. A run costs a descriptor of 64 bytes. */
+void *quire_owner_alloc(struct quire_owner *owner, size_t frames);
+
+/* Frees a run as it was allocated. Anything else, and any other way to free it, is misuse. */
+void quire_owner_free(struct quire_owner *owner, void *p);
+
 /* ---- failed memory ---- */
 
 /* The memory at p has failed: touching it raised SIGBUS with BUS_MCEERR_AR, or BUS_MCEERR_AO told
@@ -204,13 +272,14 @@ enum quire_kind {
   QUIRE_OBJECT,      /* in a slot of a slab */
   QUIRE_FOLIO,       /* in a large allocation */
   QUIRE_INTERNAL,    /* quire's own, or set aside: a slab's tail, a folio's guard */
+  QUIRE_OWNED,       /* in a run that an owner of the program's has (quire_owner_alloc) */
 };
 
 struct quire_description {
   enum quire_kind kind;
   bool allocated; /* of an object: its slot is taken (it may still wait in a thread's cache) */
   bool pinned;
-  const void *start;            /* of the object or folio p lies in */
+  const void *start;            /* of the object, folio or run that p lies in */
   size_t size;                  /* its usable size */
   uint64_t pfn;                 /* frame number of p */
   size_t slab_slots, slab_free; /* of an object's slab */
@@ -223,13 +292,19 @@ void quire_describe(const void *p, struct quire_description *out);
 
 /* ---- a walk over the heap ---- */
 
-enum quire_walk_type { QUIRE_WALK_FREE, QUIRE_WALK_SLAB, QUIRE_WALK_FOLIO, QUIRE_WALK_OTHER };
+enum quire_walk_type {
+  QUIRE_WALK_FREE,
+  QUIRE_WALK_SLAB,
+  QUIRE_WALK_FOLIO,
+  QUIRE_WALK_OTHER,
+  QUIRE_WALK_OWNED,
+};
 
 struct quire_walk_item {
   enum quire_walk_type type;
   const void *start;
   size_t frames;      /* length of the run */
-  size_t object_size; /* of a slab's slots; the folio's size */
+  size_t object_size; /* of a slab's slots; the folio's or owned run's size */
   size_t slots, free_slots;
   size_t resident; /* frames of it that may hold memory */
 };

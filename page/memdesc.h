@@ -13,8 +13,8 @@
  * | SLAB     | struct slab               | slab/slab.c        |
  * | FOLIO    | struct folio              | page/folio.c       |
  * | META     | its descriptor cache      | page/              |
- * | OWNED    | struct owner              | page/owner         |
- * | POISON   | its struct hugepage       | page/              |
+ * | OWNED    | struct owned              | page/owned.c       |
+ * | POISON   | its struct hugepage       | page/poison.c      |
  * | RESERVED | why                       | page/              |
  *
  * The encoding is part of the peek header's format (include/quire.h): changing it changes its

@@ -8,6 +8,7 @@
 
 #include "arch/sys.h"
 #include "page/folio.h"
+#include "page/owned.h"
 #include "page/pin.h"
 #include "page/poison.h"
 #include "slab/bin.h"
@@ -178,6 +179,7 @@ void heap_end(void) {
   desc_cache_fini(&slab_cache_small);
   desc_cache_fini(&slab_cache_large);
   desc_cache_fini(&folio_cache);
+  owned_fini();
   pin_fini();
   poison_fini();
   fake_remove();

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +12,12 @@
 
 #include <linux/userfaultfd.h>
 
+#include "alloc/compaction.h"
 #include "arch/sys.h"
 #include "page/folio.h"
 #include "page/hold.h"
 #include "page/poison.h"
+#include "page/zone.h"
 #include "quire.h"
 #include "slab/bin.h"
 #include "slab/pin.h"
@@ -230,6 +233,66 @@ static void children_have_pins_of_their_own(void) {
   quire_free(forked);
 }
 
+enum { SPARSE = 200000, PIN_ROUNDS = 3000, PASSES = 8 };
+static uint32_t passes_left;
+
+static void *compact_always(void *arg) {
+  (void)arg;
+  for (unsigned i = 0; i < PASSES; i++) {
+    (void)compaction_now();
+    (void)sub_relaxed(&passes_left, 1);
+  }
+  return NULL;
+}
+
+/* Where a pinned object has its memory: its own frame, or the zone's. */
+static uint32_t backing_of(const void *p) {
+  pfn_t pfn = arena_pfn(p);
+  return zone_is_plain(pfn, 1) ? pfn.n : zone_frame_of(pfn).n + (1u << 31);
+}
+
+/* A sparse heap is compacted again and again, while its objects are pinned and unpinned. */
+static void pins_hold_while_compaction_works(void) {
+  static uint32_t *objects[SPARSE];
+  unsigned wrong = 0, moved = 0, pinned = 0, busy = 0;
+  pthread_t thread;
+  for (uint32_t i = 0; i < SPARSE; i++) *(objects[i] = quire_malloc(256)) = i;
+  for (uint32_t i = 0; i < SPARSE; i++)
+    if (i % 10 != 0) {
+      quire_free(objects[i]);
+      objects[i] = NULL;
+    }
+  store_relaxed(&passes_left, PASSES);
+  pthread_create(&thread, NULL, compact_always, NULL);
+  for (uint32_t i = 0; i < PIN_ROUNDS || load_relaxed(&passes_left) != 0; i++) {
+    uint32_t at = i * 7919u % (SPARSE / 10) * 10;
+    enum quire_pin_kind kind = i % 2 == 0 ? QUIRE_PIN_LONG : QUIRE_PIN_TRANSIENT;
+    int err = quire_pin(objects[at], 256, kind);
+    if (err != 0) {
+      wrong += err != EBUSY;
+      busy++;
+      continue;
+    }
+    pinned++;
+    uint32_t before = backing_of(objects[at]);
+    wrong += kind == QUIRE_PIN_LONG && before != arena_pfn(objects[at]).n;
+    for (int k = 0; k < 20; k++) sched_yield();
+    moved += backing_of(objects[at]) != before;
+    wrong += *objects[at] != at;
+    wrong += quire_unpin(objects[at], 256, kind) != 0;
+  }
+  pthread_join(thread, NULL);
+  printf("%u pins, %u refused; %s\n", pinned, busy, zone_state_text(zone_state()));
+  CU_ASSERT_EQUAL(wrong, 0);
+  CU_ASSERT_EQUAL(moved, 0);
+  CU_ASSERT_TRUE(pinned > 0);
+  CU_ASSERT_EQUAL(pin_frames(), 0);
+  for (uint32_t i = 0; i < SPARSE; i++) {
+    if (objects[i] != NULL) CU_ASSERT_EQUAL(*objects[i], i);
+    quire_free(objects[i]);
+  }
+}
+
 /* ---- failed memory ---- */
 
 static bool in_frame(const void *p, size_t size, pfn_t frame) {
@@ -375,6 +438,7 @@ static const struct unit_test tests[] = {
     {"freed_slots_stay_out_of_use", freed_slots_stay_out_of_use},
     {"large_allocations_lose_their_frame", large_allocations_lose_their_frame},
     {"failed_memory_is_never_touched_again", failed_memory_is_never_touched_again},
+    {"pins_hold_while_compaction_works", pins_hold_while_compaction_works},
     {0},
 };
 

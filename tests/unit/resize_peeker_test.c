@@ -57,7 +57,7 @@ static struct folio *make(struct writer *w, unsigned place) {
 static void resize(struct writer *w, struct folio *folio, unsigned place) {
   uint64_t units = random_below(&w->random, LENGTHS) * SITES + site_of(folio->pfn);
   size_t old = folio->nframes, nframes = place + 1 + units * PLACES;
-  if (!folio_resize(folio, nframes))
+  if (!folio_resize(folio, nframes, folio->size_class))
     w->refused++;
   else if (nframes > old)
     w->grown++;
@@ -78,7 +78,8 @@ static void *write_always(void *arg) {
       folio_free(folio);
       w->folios[at] = NULL;
     } else if (what < 6) {
-      folio_set_class(folio, class_for(place, random_below(&w->random, 2)));
+      unsigned size_class = class_for(place, random_below(&w->random, 2));
+      if (!folio_resize(folio, folio->nframes, size_class)) w->wrong++;
       w->classed++;
     } else {
       resize(w, folio, place);
