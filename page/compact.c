@@ -399,7 +399,7 @@ static bool collapse_next(void) {
     struct hugepage *hp = &arena.hugepages[pass.at];
     if (!is_zone(hp) || hp->skip != 0) continue;
     if (zone_backing(hugepage_pfn((hpn_t){pass.at})) != ZONE_HOME) continue;
-    (void)sys->collapse(hugepage_addr((hpn_t){pass.at}), HUGEPAGE_SIZE);
+    (void)frames_collapse((hpn_t){pass.at});
     pass.at++;
     return true;
   }

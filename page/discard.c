@@ -308,6 +308,20 @@ int frames_zero(pfn_t pfn, size_t nframes) {
   return err;
 }
 
+/* Marks it first, then looks for pins; who pins does the opposite (page/pin.c). */
+int frames_collapse(hpn_t hpn) {
+  struct hugepage *hp = &arena.hugepages[hpn.n];
+  lock_acquire(&frames.lock);
+  hp->flags |= HUGEPAGE_COLLAPSING;
+  lock_release(&frames.lock);
+  bool pinned = memmap_flagged(hugepage_pfn(hpn), HUGEPAGE_FRAMES, MEMDESC_PINNED);
+  int err = pinned ? -EBUSY : sys->collapse(hugepage_addr(hpn), HUGEPAGE_SIZE);
+  lock_acquire(&frames.lock);
+  hp->flags &= (uint8_t)~HUGEPAGE_COLLAPSING;
+  lock_release(&frames.lock);
+  return err;
+}
+
 bool frames_collapse_one(void) {
   struct hugepage *hp = NULL;
   lock_acquire(&pass);
@@ -326,7 +340,7 @@ bool frames_collapse_one(void) {
    */
   if (hp != NULL) {
     uint64_t began = sys->thread_cpu_us();
-    int err = sys->collapse(hugepage_addr(hugepage_number(hp)), HUGEPAGE_SIZE);
+    int err = frames_collapse(hugepage_number(hp));
     frames_judge_huge(err == -ENOMEM || err == -EAGAIN, sys->thread_cpu_us() - began,
                       COLLAPSE_STALL_US);
   }

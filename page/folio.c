@@ -146,16 +146,21 @@ static void reclass(struct folio *folio, unsigned size_class) {
   memmap_reclass(folio->pfn, (size_t)folio->nframes + folio->nguard, size_class);
 }
 
+/* Taken: other frames, or another place? */
+static bool may_change(const struct folio *folio) {
+  return folio->nguard == 0 && (folio->flags & FOLIO_FAILED) == 0;
+}
+
 bool folio_resize(struct folio *folio, size_t nframes, unsigned size_class) {
-  bool same_length = nframes == folio->nframes, ok = true;
-  if (same_length && size_class == folio->size_class) return true;
-  if ((folio->nguard != 0 && !same_length) || (folio->flags & FOLIO_FAILED)) return false;
   if (hold_take(&folio->refs) != OWNER_DONE) return false;
-  if (nframes < folio->nframes)
+  bool same_length = nframes == folio->nframes;
+  bool ok = same_length || may_change(folio);
+  if (ok && nframes < folio->nframes)
     shrink(folio, nframes);
-  else if (!same_length)
+  else if (ok && !same_length)
     ok = grow(folio, nframes);
-  if (ok && size_class != folio->size_class) reclass(folio, size_class);
+  if (ok && size_class != folio->size_class && !(folio->flags & FOLIO_FAILED))
+    reclass(folio, size_class);
   put_back(folio);
   return ok;
 }
@@ -186,9 +191,8 @@ static struct folio *move_to(struct folio *folio, size_t nframes, unsigned size_
 }
 
 struct folio *folio_move(struct folio *folio, size_t nframes, unsigned size_class) {
-  if (folio->nguard != 0 || (folio->flags & FOLIO_FAILED)) return NULL;
   if (hold_take(&folio->refs) != OWNER_DONE) return NULL;
-  struct folio *to = move_to(folio, nframes, size_class);
+  struct folio *to = may_change(folio) ? move_to(folio, nframes, size_class) : NULL;
   if (to == NULL) {
     put_back(folio);
     return NULL;

@@ -108,6 +108,10 @@ size_t frames_purge(size_t keep);
 /* Collapses one hugepage that has filled with small pages; true when there may be more to do. */
 bool frames_collapse_one(void);
 
+/* Has the kernel make one page of a hugepage's, unless something in it is pinned. -EBUSY then, or
+ * what it says. */
+int frames_collapse(hpn_t hpn);
+
 void frames_stats(struct frames_stats *out);
 size_t frames_used(void);
 

@@ -33,7 +33,8 @@ enum hugepage_flag {
   HUGEPAGE_TOUCHED = 4, /* was populated after the advice */
   HUGEPAGE_ZONE = 16,   /* its memory is the zone's, or a given-up zone's: in lists of its own */
   HUGEPAGE_BUSY = 32,   /* its memory is being changed for another: in no list until that is done */
-  HUGEPAGE_MOVED = 8,   /* page tables were moved in or out: mapping differs from its neighbours' */
+  HUGEPAGE_COLLAPSING = 64, /* the kernel is asked to put its frames together: no pin now */
+  HUGEPAGE_MOVED = 8, /* page tables were moved in or out: mapping differs from its neighbours' */
 };
 
 struct hugepage {

@@ -57,7 +57,7 @@ static const struct owner_ops owned_ops = {
 struct desc_cache holder_cache = DESC_CACHE_INIT(sizeof(struct holder), "holder", NULL);
 struct desc_cache owned_cache = DESC_CACHE_INIT(sizeof(struct owned), "owned", &owned_ops);
 
-static size_t frames_owned;
+static size_t frames_owned, runs_owned;
 static uint32_t passes;
 
 /* ---- holders ---- */
@@ -100,6 +100,7 @@ struct owned *owned_alloc(struct holder *holder, size_t nframes) {
   (void)add_relaxed(&holder->nruns, 1);
   (void)add_relaxed(&holder->nheld, 1);
   (void)add_relaxed(&frames_owned, nframes);
+  (void)add_relaxed(&runs_owned, 1);
   hold_begin(&owned->refs);
   memmap_set(run.pfn, nframes, memdesc_make(MEMDESC_OWNED, 0, owned));
   hold_open(&owned->refs);
@@ -115,6 +116,7 @@ static void give_back(struct owned *owned) {
   desc_free(owned);
   frames_free(pfn, n);
   (void)sub_relaxed(&frames_owned, n);
+  (void)sub_relaxed(&runs_owned, 1);
   (void)sub_release(&holder->nruns, 1); /* holder_free may go on */
 }
 
@@ -249,10 +251,13 @@ static size_t note(pfn_t pfn, struct candidate *out, size_t *n) {
   return nframes;
 }
 
+/* Racy: a hugepage that is just being filled or emptied is seen by another pass. */
+static peeker bool in_use(const struct hugepage *hp) { return load_relaxed(&hp->nused) != 0; }
+
 static size_t list_sparse(struct candidate *out, size_t most) {
   size_t n = 0;
   for (uint32_t h = 0; h < load_acquire(&arena.opened) && n < most; h++) {
-    if (load_relaxed(&arena.hugepages[h].nused) == 0) continue;
+    if (!in_use(&arena.hugepages[h])) continue;
     pfn_t pfn = hugepage_pfn((hpn_t){h}), end = pfn_add(pfn, HUGEPAGE_FRAMES);
     while (pfn.n < end.n && n < most) pfn = pfn_add(pfn, note(pfn, out, &n));
   }
@@ -297,7 +302,7 @@ static size_t empty_all(struct candidate *list, size_t most) {
 }
 
 size_t owned_compact(void) {
-  size_t most = load_relaxed(&owned_cache.nlive), gained = 0;
+  size_t most = load_relaxed(&runs_owned), gained = 0;
   void *list;
   if (most < 2) return 0; /* there is nowhere to move to */
   size_t bytes = align_up(most * sizeof(struct candidate), SCRATCH);
@@ -318,7 +323,7 @@ bool owned_consistent(const struct owned *owned) {
 }
 
 void owned_fini(void) {
-  frames_owned = 0;
+  frames_owned = runs_owned = 0;
   desc_cache_fini(&holder_cache);
   desc_cache_fini(&owned_cache);
 }

@@ -96,13 +96,14 @@ void pin_drop(const void *p, size_t length, size_t nframes) {
   }
 }
 
-/* Compaction sets a hugepage aside while it changes what is behind it. */
+/* A hugepage is marked while what is behind it changes. */
 static bool set_aside(pfn_t pfn, size_t nframes) {
+  const unsigned marks = HUGEPAGE_BUSY | HUGEPAGE_COLLAPSING;
   bool busy = false;
   uint32_t last = pfn_hugepage(pfn_add(pfn, nframes - 1)).n;
   frames_lock();
   for (uint32_t n = pfn_hugepage(pfn).n; n <= last; n++)
-    busy = busy || (arena.hugepages[n].flags & HUGEPAGE_BUSY) != 0;
+    busy = busy || (arena.hugepages[n].flags & marks) != 0;
   frames_unlock();
   return busy;
 }

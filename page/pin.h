@@ -5,8 +5,8 @@
  * owners share: one record per pinned range, so that only what was pinned is unpinned and freeing
  * of pinned memory can be told, and what must be true of frames for a pin to hold.
  *
- * An owner counts a pin before it asks pin_check: compaction sets a hugepage aside first and then
- * asks whether anything in it is pinned, so one of the two sees the other.
+ * An owner counts a pin before it asks pin_check: who changes what is behind a hugepage marks it
+ * first and then asks whether anything in it is pinned, so one of the two sees the other.
  *
  * Lock: `pins.lock` (RANK_PIN), behind the bins'. Thread safe. */
 #ifndef QUIRE_PAGE_PIN_H

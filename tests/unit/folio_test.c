@@ -384,6 +384,31 @@ static void no_pin_where_the_backing_changes(void) {
   end();
 }
 
+static pfn_t watched;
+static int checked;
+static void pin_meanwhile(enum fake_call call, unused char *p, unused char *to,
+                          unused size_t length) {
+  if (call == FAKE_COLLAPSE) checked = pin_check(watched, 1, PIN_TRANSIENT);
+}
+
+static void no_pin_where_pages_are_put_together(void) {
+  begin();
+  struct folio *folio = get(HUGEPAGE_FRAMES);
+  hpn_t hpn = pfn_hugepage(folio->pfn);
+  CU_ASSERT_EQUAL(folio_pin(folio, folio->pfn, PIN_TRANSIENT), 0);
+  CU_ASSERT_EQUAL(frames_collapse(hpn), -EBUSY);
+  CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 0);
+  folio_unpin(folio);
+  watched = folio->pfn;
+  checked = 0;
+  fake.seen = pin_meanwhile;
+  (void)frames_collapse(hpn);
+  CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 1);
+  CU_ASSERT_EQUAL(checked, -EBUSY);
+  CU_ASSERT_EQUAL(pin_check(watched, 1, PIN_TRANSIENT), 0);
+  end();
+}
+
 static uintptr_t shared[2]; /* folios that live, and perhaps those that just died */
 static uint32_t owners_running;
 
@@ -525,6 +550,7 @@ static const struct unit_test tests[] = {
     {"pinned_folios_stay_where_they_are", pinned_folios_stay_where_they_are},
     {"pins_are_bounded", pins_are_bounded},
     {"no_pin_where_the_backing_changes", no_pin_where_the_backing_changes},
+    {"no_pin_where_pages_are_put_together", no_pin_where_pages_are_put_together},
     {"owners_and_compaction_keep_apart", owners_and_compaction_keep_apart},
     {"failed_frames_go_for_good", failed_frames_go_for_good},
     {"failed_free_frames_are_never_used", failed_free_frames_are_never_used},
