@@ -2,6 +2,7 @@
  *
  * Theory. A pass is one struct and goes through phases:
  *
+ *   OWNED    who owns frames by callbacks is asked to empty the sparsest (page/owned.c)
  *   SCORE    every hugepage of slabs: how much lives in it, from its owners' own words
  *   CONVERT  the densest hugepages become the zone's: their slabs are hosts
  *   LIST     the hosts by class, the fullest first
@@ -9,8 +10,8 @@
  * as far as they fit, and put back; one that fits nowhere becomes a host by itself COLLAPSE
  * hugepages of the zone get one page of memory each and are mapped by it
  *
- *   SCORE -> CONVERT -> LIST -> EMPTY -> (EMPTY again, with shorter runs) -> COLLAPSE -> over
- *   without a zone: SCORE -> EMPTY -> over
+ *   OWNED -> SCORE -> CONVERT -> LIST -> EMPTY -> (EMPTY again, with shorter runs) -> COLLAPSE ->
+ * over without a zone: OWNED -> SCORE -> EMPTY -> over
  *
  * Whole hugepages of hosts are the aim, since they stay mapped by one entry, and as many are made
  * as would hold most of what lives. What is left are classes of which they hold too little; a lone
@@ -37,6 +38,7 @@
 #include "page/frames.h"
 #include "page/hugepage.h"
 #include "page/mover.h"
+#include "page/owned.h"
 
 enum {
   SCORE_LEVELS = 64,
@@ -50,7 +52,7 @@ enum {
   TRIES = 100,        /* looks at a frame that keeps changing hands */
 };
 
-enum phase { IDLE, SCORE, CONVERT, LIST, EMPTY, COLLAPSE };
+enum phase { IDLE, OWNED, SCORE, CONVERT, LIST, EMPTY, COLLAPSE };
 
 struct host_entry {
   uint32_t pfn;
@@ -74,6 +76,7 @@ static struct {
   uint32_t wanted;         /* hugepages to convert */
   uint32_t nzone, nsource; /* hugepages, by the scores */
   uint64_t live_kib;       /* in all of them */
+  size_t owned;            /* frames that owners by callbacks emptied */
   struct migration m;
   struct host_list lists[COMPACT_CLASSES];
   void *scratch;
@@ -85,7 +88,7 @@ static struct compact_stats stats;
 void compact_configure(const struct compact_options *o) { options = *o; }
 
 bool compact_active(void) { return pass.phase != IDLE; }
-size_t compact_gained(void) { return pass.m.meshed + pass.m.hollowed; }
+size_t compact_gained(void) { return pass.m.meshed + pass.m.hollowed + pass.owned; }
 
 /* ---- looking at owners ---- */
 
@@ -414,7 +417,7 @@ void compact_begin(bool mesh) {
   memset(&pass, 0, sizeof pass);
   pass.scratch = scratch;
   pass.scratch_bytes = bytes;
-  pass.phase = SCORE;
+  pass.phase = OWNED;
   pass.mesh = pass.m.mesh = mesh && zone_open(options.force, options.inherited) == ZONE_OPEN;
 }
 
@@ -431,6 +434,10 @@ static void end_pass(void) {
 /* One unit of work. A phase that is over is followed by the next. */
 static void work(void) {
   switch (pass.phase) {
+  case OWNED:
+    pass.owned = owned_compact();
+    pass.phase = SCORE;
+    break;
   case SCORE:
     if (pass.at < arena.opened) {
       score(pass.at++);
