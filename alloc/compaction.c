@@ -62,6 +62,7 @@ static struct {
   uint64_t look_at, settle_by;
   uint32_t serving; /* the request that this pass is for; 0: none */
   uint64_t unmeshed_until, fork_pause_ms;
+  bool mesh_later; /* a pass went without, for a fork */
 } work;
 
 static bool aggressive(void) { return options.compact == CHOICE_COMPACT_AGGRESSIVE; }
@@ -121,7 +122,8 @@ static void answer_freeze(uint64_t now) {
 static void begin(uint64_t now, bool may_mesh) {
   may_mesh = may_mesh && options.compact != CHOICE_COMPACT_OFF;
   /* Asked for, it meshes also soon after a fork. */
-  if (work.serving == 0 && now < work.unmeshed_until) may_mesh = false;
+  work.mesh_later = may_mesh && work.serving == 0 && now < work.unmeshed_until;
+  if (work.mesh_later) may_mesh = false;
   struct zone_stats zone;
   zone_stats(&zone);
   if (zone.frozen != 0) slab_thaw_all();
@@ -168,6 +170,11 @@ static bool due(uint64_t now, uint64_t *next) {
   }
   size_t loose = slack(&held);
   work.look_at = now + LOOK_MS;
+  if (work.mesh_later && now >= work.unmeshed_until) {
+    work.mesh_later = false;
+    work.slack_left = 0;
+  }
+  if (work.mesh_later) *next = work.unmeshed_until - now;
   work.slack_left = size_min(work.slack_left, loose);
   if (!worth_a_pass(loose, held)) {
     work.settle_by = 0;

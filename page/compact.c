@@ -110,7 +110,6 @@ static bool look(pfn_t pfn, void **owner, const struct owner_ops **ops, struct o
 }
 
 static size_t live_bytes(const struct owner_view *view) {
-  if (view->slots == 0) return view->nframes * FRAME_SIZE;
   return (view->slots - view->free_slots) * view->object_size;
 }
 
@@ -137,14 +136,18 @@ static bool is_zone(const struct hugepage *hp) { return (hp->flags & HUGEPAGE_ZO
 
 /* Racy, as all of this: what it finds is looked at again under locks before anything is done. */
 static bool is_candidate(const struct hugepage *hp) {
-  uint8_t state = load_relaxed(&hp->state), kind = load_relaxed(&hp->kind);
-  return (state == HUGEPAGE_PARTIAL || state == HUGEPAGE_FULL) &&
-         (kind == FRAMES_SLAB || kind == FRAMES_ZONE) && hp->skip == 0;
+  uint8_t state = load_relaxed(&hp->state);
+  return (state == HUGEPAGE_PARTIAL || state == HUGEPAGE_FULL) && hp->skip == 0;
+}
+
+/* May what this owner has be moved, or host others? */
+static bool is_small(const struct owner_view *view) {
+  return view->slots != 0 && view->object_size <= COMPACT_SLOT_MAX;
 }
 
 /* What lives in guests is counted in their hosts. */
 static bool add_live(pfn_t pfn, const struct owner_view *view, void *arg) {
-  if (zone_backing(pfn) != ZONE_GUEST) *(size_t *)arg += live_bytes(view);
+  if (is_small(view) && zone_backing(pfn) != ZONE_GUEST) *(size_t *)arg += live_bytes(view);
   return true;
 }
 
@@ -170,7 +173,7 @@ static unsigned level_of(const struct hugepage *hp) {
 /* ---- CONVERT ---- */
 
 static bool is_movable(unused pfn_t pfn, const struct owner_view *view, unused void *arg) {
-  return view->slots != 0 && !view->pinned;
+  return is_small(view) && !view->pinned;
 }
 
 static bool convert_piece(pfn_t pfn) {
@@ -253,8 +256,7 @@ static bool convert_next(void) {
 
 /* Counts owners of slots by class; of frames that are HOME they are hosts. */
 static bool count_owner(pfn_t pfn, const struct owner_view *view, unused void *arg) {
-  if (view->slots != 0 && pfn.n == view->first.n)
-    pass.lists[memdesc_class(memmap_peek(pfn))].most++;
+  if (is_small(view) && pfn.n == view->first.n) pass.lists[memdesc_class(memmap_peek(pfn))].most++;
   return true;
 }
 
@@ -265,7 +267,7 @@ struct collect {
 
 static bool collect_host(pfn_t pfn, const struct owner_view *view, void *arg) {
   struct collect *c = arg;
-  if (view->slots == 0 || view->free_slots == 0 || pfn.n != view->first.n) return true;
+  if (!is_small(view) || view->free_slots == 0 || pfn.n != view->first.n) return true;
   if (c->n == c->most || !zone_is_home(pfn, view->nframes)) return true;
   c->entries[c->n++] = (struct host_entry){
       pfn.n, (uint8_t)memdesc_class(memmap_peek(pfn)),

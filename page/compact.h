@@ -16,7 +16,13 @@
 
 #include "page/owner.h"
 
-enum { COMPACT_CLASSES = 256 }; /* as many as a memdesc can tell apart */
+enum {
+  COMPACT_CLASSES = 256, /* as many as a memdesc can tell apart */
+  /* Larger slots are left where they are: programs protect such memory, or have the kernel write
+   * into it for long, and there is little to gain, since a frame of them is either empty or full.
+   */
+  COMPACT_SLOT_MAX = 1024,
+};
 
 struct host_list {
   uint32_t *pfn; /* first frames of owners in the zone, the fullest first */

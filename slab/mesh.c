@@ -169,6 +169,8 @@ void mesh_settle(struct bin *bin, struct mesh_run *run, const uint64_t *lived, s
   run->state = MESH_LIVE;
   run->guest->mesh->mapped |= run_frames(run);
   fill_host(run);
+  memmap_flag(pfn_add(run->guest->pfn, run->first), run->n, MEMDESC_GUEST, true);
+  memmap_flag(pfn_add(run->host->pfn, run->at), run->n, MEMDESC_HOST, true);
   if (unblock_run(bin, run, lived, false)) settle_host(bin, run->host, gone, ngone);
 }
 
@@ -187,8 +189,10 @@ void mesh_detach(struct bin *bin, struct mesh_run *run, const uint64_t *lived, s
                  unsigned *ngone) {
   struct slab *host = run->host;
   bool changed = unblock_run(bin, run, lived, true);
+  memmap_flag(pfn_add(run->guest->pfn, run->first), run->n, MEMDESC_GUEST, false);
   unlink_run(run);
   desc_free(run);
+  if (host->mesh->as_host == NULL) memmap_flag(host->pfn, host->nframes, MEMDESC_HOST, false);
   if (changed) settle_host(bin, host, gone, ngone);
 }
 

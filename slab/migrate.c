@@ -24,7 +24,7 @@
 #include "page/mover.h"
 #include "slab/mesh.h"
 
-enum { RUNS_MAX = 32, TRIES_MAX = 4000, GONE_MAX = RUNS_MAX + MESH_GONE_MAX };
+enum { SKIP_ATTEMPTS = 8, RUNS_MAX = 32, TRIES_MAX = 4000, GONE_MAX = RUNS_MAX + MESH_GONE_MAX };
 
 /* ---- isolate and put back ---- */
 
@@ -62,6 +62,10 @@ static bool may_leave(const struct slab *slab) {
 
 static enum owner_verdict take_out(struct bin *bin, struct slab *slab) {
   if (slab->pins != 0) return OWNER_PINNED;
+  if (slab->skip > 0) {
+    slab->skip--;
+    return OWNER_BUSY;
+  }
   if (!may_leave(slab)) return OWNER_NEVER;
   switch (slab->state) {
   case SLAB_PARTIAL:
@@ -75,6 +79,7 @@ static enum owner_verdict take_out(struct bin *bin, struct slab *slab) {
     return OWNER_BUSY;
   }
   slab->state = SLAB_ISOLATED;
+  memmap_flag(slab->pfn, slab->nframes, MEMDESC_ISOLATED, true);
   list_push(&bin->isolated, slab);
   return OWNER_DONE;
 }
@@ -96,6 +101,7 @@ void slab_put_back(void *owner) {
   struct bin *bin = &bins[slab->size_class];
   lock_acquire(&bin->lock);
   list_take(&bin->isolated, slab);
+  memmap_flag(slab->pfn, slab->nframes, MEMDESC_ISOLATED, false);
   if (slab->mesh != NULL && slab->mesh->mapped != 0 && !slab->mesh->home) {
     slab->state = SLAB_GUEST;
     list_push(&bin->guests, slab);
@@ -348,6 +354,7 @@ static unsigned move_span(struct plan *plan, unsigned from, unsigned to, struct 
     lift_end(&lift);
   } else if (err == -EBUSY) {
     m->pinned++;
+    guest->skip = SKIP_ATTEMPTS;
     now_filled(guest, mask_of(first, end - first));
   }
   for (unsigned i = from; i < to; i++) {
@@ -441,7 +448,7 @@ static void mesh(struct slab *guest, struct migration *m) {
 enum owner_verdict slab_migrate(void *owner, struct migration *m) {
   struct slab *slab = owner;
   size_t pinned = m->pinned;
-  if (m->mesh) mesh(slab, m);
+  if (m->mesh && class_size(slab->size_class) <= COMPACT_SLOT_MAX) mesh(slab, m);
   hollow(slab, m);
   return m->pinned == pinned ? OWNER_DONE : OWNER_PINNED;
 }

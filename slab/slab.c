@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "page/compact.h"
 #include "page/owner.h"
 #include "slab/migrate.h"
 #include "slab/pin.h"
@@ -39,13 +40,18 @@ static void free_all_slots(struct slab *slab) {
   }
 }
 
+/* Slabs that compaction can move lie together; of the others it can make no hosts. */
+static enum frames_kind kind_of(const struct size_class *c) {
+  return c->size <= COMPACT_SLOT_MAX ? FRAMES_SLAB : FRAMES_FOLIO;
+}
+
 struct slab *slab_new(unsigned size_class) {
   const struct size_class *c = &size_classes[size_class];
   struct frames_run run;
   bool small = c->nslots <= SLAB_WORDS_SMALL * 64;
   struct slab *slab = desc_alloc(small ? &slab_cache_small : &slab_cache_large);
   if (slab == NULL) return NULL;
-  if (frames_alloc(c->nframes, frames_of(class_alignment(size_class)), FRAMES_SLAB, &run) != 0) {
+  if (frames_alloc(c->nframes, frames_of(class_alignment(size_class)), kind_of(c), &run) != 0) {
     desc_free(slab);
     return NULL;
   }
@@ -59,7 +65,7 @@ struct slab *slab_new(unsigned size_class) {
   slab->hint = 0;
   slab->pins = 0;
   slab->holes = 0;
-  slab->seen = 0;
+  slab->skip = 0;
   slab->mesh = NULL;
   free_all_slots(slab);
   memmap_set(slab->pfn, slab->nframes, memdesc_make(MEMDESC_SLAB, size_class, slab));
