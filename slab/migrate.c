@@ -254,12 +254,32 @@ static struct mesh_run *place_run(struct plan *plan, unsigned first, unsigned n)
   return NULL;
 }
 
+/* Under the lock. */
+static void look_at_guest(struct plan *plan) {
+  const struct slab *guest = plan->guest;
+  for (unsigned w = 0; w < slab_words(guest); w++) plan->lived[w] = ~guest->free[w];
+  plan->live = slab_live_frames(guest) & ~mapped_frames(guest);
+}
+
+/* Has anything been freed since the plan was made? Then it is made anew, or, if runs have been
+ * reserved by it, left as it is: what a run blocks in its host must be known to the slot. */
+static bool up_to_date(struct plan *plan) {
+  const struct slab *guest = plan->guest;
+  bool same = true;
+  for (unsigned w = 0; w < slab_words(guest); w++) same = same && plan->lived[w] == ~guest->free[w];
+  if (same) return true;
+  if (plan->nruns > 0) return false;
+  look_at_guest(plan);
+  return plan->live != 0;
+}
+
 /* The lock is taken for each run, so that nobody waits for long. */
 static bool place_one(struct plan *plan, unsigned first, unsigned n) {
+  struct mesh_run *run = NULL;
   /* What lies between may be mapped already. */
   if ((mapped_frames(plan->guest) & mask_of(first, n)) != 0) return false;
   lock_acquire(&plan->bin->lock);
-  struct mesh_run *run = place_run(plan, first, n);
+  if (up_to_date(plan) && (plan->live & mask_of(first, n)) != 0) run = place_run(plan, first, n);
   lock_release(&plan->bin->lock);
   if (run == NULL) return false;
   plan->runs[plan->nruns++] = run;
@@ -285,8 +305,7 @@ static void make_plan(struct plan *plan, struct slab *guest, struct migration *m
   plan->hosts = &m->hosts[guest->size_class];
   plan->nruns = 0;
   lock_acquire(&plan->bin->lock);
-  for (unsigned w = 0; w < slab_words(guest); w++) plan->lived[w] = ~guest->free[w];
-  plan->live = slab_live_frames(guest) & ~mapped_frames(guest);
+  look_at_guest(plan);
   lock_release(&plan->bin->lock);
   if (plan->live != 0 && plan->hosts->n != 0) place(plan, 0, guest->nframes, m);
 }
