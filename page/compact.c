@@ -45,6 +45,7 @@ enum {
   PIECE = 64,           /* frames of a hugepage that are converted at once */
   FILL_PERCENT = 85,    /* of a host hugepage that is expected to live in the end */
   HUGE_SHARE = 90,      /* per cent of the hosts thought to be needed that whole hugepages make */
+  SPARSE_PERCENT = 60,  /* of a hugepage that live in it at most, to be worth emptying */
   UNPLACED_LEAST = 256, /* frames for which another round with shorter runs is made */
   LONGEST_RUN = 16,
   SKIP_PASSES = 8,
@@ -71,12 +72,13 @@ static struct {
   enum phase phase;
   bool mesh;
   struct scanner hosts, sources;
-  pfn_t pfn, end;          /* frames of the hugepage that is being emptied */
-  uint32_t at;             /* hugepage, for phases that go through all */
-  uint32_t wanted;         /* hugepages to convert */
-  uint32_t nzone, nsource; /* hugepages, by the scores */
-  uint64_t live_kib;       /* in all of them */
-  size_t owned;            /* frames that owners by callbacks emptied */
+  pfn_t pfn, end;                   /* frames of the hugepage that is being emptied */
+  uint32_t at;                      /* hugepage, for phases that go through all */
+  uint32_t wanted;                  /* hugepages to convert */
+  uint32_t histogram[SCORE_LEVELS]; /* hugepages that are not the zone's, by score */
+  uint32_t nsource;                 /* in all */
+  uint64_t room_kib;                /* that the zone's hugepages are expected to have */
+  size_t owned;                     /* frames that owners by callbacks emptied */
   struct migration m;
   struct host_list lists[COMPACT_CLASSES];
   void *scratch;
@@ -151,6 +153,10 @@ static bool add_live(pfn_t pfn, const struct owner_view *view, void *arg) {
   return true;
 }
 
+static unsigned level_of(const struct hugepage *hp) {
+  return hp->score * SCORE_LEVELS / (HUGEPAGE_SIZE / 1024 + 1u);
+}
+
 static void score(uint32_t n) {
   struct hugepage *hp = &arena.hugepages[n];
   size_t live = 0;
@@ -159,15 +165,13 @@ static void score(uint32_t n) {
   if (!is_candidate(hp)) return;
   (void)each_owner((hpn_t){n}, add_live, &live);
   hp->score = (uint16_t)size_min(live / 1024, HUGEPAGE_SIZE / 1024);
-  pass.live_kib += hp->score;
-  if (is_zone(hp))
-    pass.nzone++;
-  else
+  unsigned full = HUGEPAGE_SIZE / 1024 * FILL_PERCENT / 100;
+  if (is_zone(hp)) {
+    pass.room_kib += hp->score < full ? full - hp->score : 0;
+  } else if (hp->score > 0) {
+    pass.histogram[level_of(hp)]++;
     pass.nsource++;
-}
-
-static unsigned level_of(const struct hugepage *hp) {
-  return hp->score * SCORE_LEVELS / (HUGEPAGE_SIZE / 1024 + 1u);
+  }
 }
 
 /* ---- CONVERT ---- */
@@ -208,7 +212,6 @@ static bool convert(hpn_t hpn) {
       stats.refused++;
     } else {
       stats.converted++;
-      pass.nzone++;
       pass.nsource--;
     }
     frames_restore(hpn, ok);
@@ -231,17 +234,39 @@ static bool find_source(struct scanner *s, bool down, bool untouched) {
   }
 }
 
-/* Hugepages of hosts that would hold all that lives, filled as well as can be expected. */
+/* KiB that live in a hugepage of this level. */
+static unsigned level_kib(unsigned level) {
+  return level * (HUGEPAGE_SIZE / 1024 + 1) / SCORE_LEVELS;
+}
+
+/* How many hosts are worth having: hugepages are taken from the sparse end as long as hosts have
+ * room for what lives in them, and from the dense end to make room, until the two ends meet. */
 static uint32_t hosts_needed(void) {
-  uint64_t each = (uint64_t)HUGEPAGE_SIZE / 1024 * FILL_PERCENT / 100;
-  return (uint32_t)((pass.live_kib + each - 1) / each);
+  const unsigned full = HUGEPAGE_SIZE / 1024 * FILL_PERCENT / 100;
+  unsigned low = 0, high = full * SCORE_LEVELS / (HUGEPAGE_SIZE / 1024 + 1u);
+  uint64_t room = pass.room_kib, need = 0;
+  uint32_t hosts = 0;
+  for (;;) {
+    while (low < high && pass.histogram[low] == 0) low++;
+    while (high > low && pass.histogram[high] == 0) high--;
+    if (low == high && pass.histogram[low] < 2) break;
+    if (need <= room) {
+      if (low * 100 > SCORE_LEVELS * SPARSE_PERCENT) break;
+      need += level_kib(low);
+      pass.histogram[low]--;
+    } else {
+      room += full - level_kib(high);
+      pass.histogram[high]--;
+      hosts++;
+    }
+  }
+  return hosts;
 }
 
 static void begin_convert(void) {
-  uint32_t wanted = hosts_needed() * HUGE_SHARE / 100;
   pass.phase = CONVERT;
   pass.hosts = (struct scanner){SCORE_LEVELS - 1, 0};
-  pass.wanted = wanted > pass.nzone ? wanted - pass.nzone : 0;
+  pass.wanted = (hosts_needed() * HUGE_SHARE + 99) / 100;
 }
 
 /* False when the phase is over. */

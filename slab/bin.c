@@ -161,9 +161,10 @@ struct slab *bin_settle(struct bin *bin, struct slab *slab) {
   return slab;
 }
 
-void bin_forget_slab(struct bin *bin, const struct slab *slab) {
+void bin_forget_slab(struct bin *bin, struct slab *slab) {
   bin->nslabs--;
   bin->free_slots -= slab->nfree;
+  slab->state = SLAB_FREE; /* compaction may still find it by its memdescs */
 }
 
 void bin_destroy_slab(struct slab *slab) {
@@ -237,6 +238,7 @@ static unsigned allocate_objects(unsigned size_class, void **out, unsigned n) {
   bin->nslabs++;
   bin->nempty++;
   bin->free_slots += slab->nslots;
+  slab->state = SLAB_PARTIAL;
   bin_list_add(bin, slab);
   got = take_from_slabs(bin, out, n);
   lock_release(&bin->lock);

@@ -36,7 +36,7 @@ nodiscard struct slab *bin_settle(struct bin *bin, struct slab *slab);
 struct slab *slab_leave_retired(struct bin *bin, struct slab *slab);
 
 /* An empty slab that is about to be destroyed, out of the counts. */
-void bin_forget_slab(struct bin *bin, const struct slab *slab);
+void bin_forget_slab(struct bin *bin, struct slab *slab);
 
 /* Without the lock. */
 void bin_destroy_slab(struct slab *slab);

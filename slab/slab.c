@@ -60,7 +60,7 @@ struct slab *slab_new(unsigned size_class) {
   slab->nframes = c->nframes;
   slab->nslots = slab->nfree = c->nslots;
   slab->size_class = (uint8_t)size_class;
-  slab->state = SLAB_PARTIAL;
+  slab->state = SLAB_FREE;
   slab->fullness = 0;
   slab->hint = 0;
   slab->pins = 0;

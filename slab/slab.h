@@ -18,7 +18,7 @@
 #include "slab/size_class.h"
 
 enum slab_state {
-  SLAB_FREE = 0,
+  SLAB_FREE = 0, /* in no bin: new, or about to be destroyed */
   SLAB_PARTIAL = 1,
   SLAB_FULL = 2,
   SLAB_ISOLATED = 3, /* compaction has it: in no list, hands out nothing */
