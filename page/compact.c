@@ -239,11 +239,16 @@ static unsigned level_kib(unsigned level) {
   return level * (HUGEPAGE_SIZE / 1024 + 1) / SCORE_LEVELS;
 }
 
+/* Fuller hugepages have no room for guests. */
+static unsigned fullest_host_level(void) {
+  return HUGEPAGE_SIZE / 1024 * FILL_PERCENT / 100 * SCORE_LEVELS / (HUGEPAGE_SIZE / 1024 + 1u);
+}
+
 /* How many hosts are worth having: hugepages are taken from the sparse end as long as hosts have
  * room for what lives in them, and from the dense end to make room, until the two ends meet. */
 static uint32_t hosts_needed(void) {
   const unsigned full = HUGEPAGE_SIZE / 1024 * FILL_PERCENT / 100;
-  unsigned low = 0, high = full * SCORE_LEVELS / (HUGEPAGE_SIZE / 1024 + 1u);
+  unsigned low = 0, high = fullest_host_level();
   uint64_t room = pass.room_kib, need = 0;
   uint32_t hosts = 0;
   for (;;) {
@@ -265,7 +270,7 @@ static uint32_t hosts_needed(void) {
 
 static void begin_convert(void) {
   pass.phase = CONVERT;
-  pass.hosts = (struct scanner){SCORE_LEVELS - 1, 0};
+  pass.hosts = (struct scanner){fullest_host_level(), 0};
   pass.wanted = (hosts_needed() * HUGE_SHARE + 99) / 100;
 }
 
