@@ -102,10 +102,14 @@ static int open_staging(void) {
   if (zone.staging == NULL) {
     err = sys->reserve(2 * HUGEPAGE_SIZE, &p);
     if (err != 0) return err;
-    zone.staging = (char *)align_up((uintptr_t)p, HUGEPAGE_SIZE);
-    err = sys->open_write(zone.staging, HUGEPAGE_SIZE);
-    if (err != 0) return err;
-    (void)sys->advise_huge(zone.staging, HUGEPAGE_SIZE, true);
+    char *staging = (char *)align_up((uintptr_t)p, HUGEPAGE_SIZE);
+    err = sys->open_write(staging, HUGEPAGE_SIZE);
+    if (err != 0) {
+      (void)sys->unreserve(p, 2 * HUGEPAGE_SIZE);
+      return err;
+    }
+    (void)sys->advise_huge(staging, HUGEPAGE_SIZE, true);
+    zone.staging = staging;
   }
   /* Can it be done at all? */
   err = zone_sys->watch(zone.watch, zone.staging, HUGEPAGE_SIZE);
