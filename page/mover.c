@@ -68,16 +68,26 @@ void lift_put_back(struct lift *lift, size_t index, size_t n) {
   while (!move_back(lift, from, length)) wait_a_little();
 }
 
-/* A range that stayed watched would have somebody wait for ever: without the watch's descriptor
- * none is, and no frame is moved any more. */
+/* Without the watch's descriptor nothing is watched and nobody waits, and no frame is moved any
+ * more. */
+static cold void give_watch_up(void) {
+  zone_sys->close(zone.watch);
+  zone.watch = -1;
+}
+
+/* What stayed there would be taken for the contents of the next run's holes. All of it, since
+ * reading one that has no memory at all may have mapped a hugepage of zeros. */
+static void empty_staging(void) {
+  if (sys->discard(zone.staging, HUGEPAGE_SIZE) == 0) return;
+  if (sys->refresh(zone.staging, HUGEPAGE_SIZE) != 0 && zone.watch >= 0) give_watch_up();
+}
+
 void lift_end(struct lift *lift) {
   void *p = arena_addr(lift->pfn);
   if (zone.watch < 0) return;
-  if (zone_sys->unwatch(zone.watch, p, bytes_of(lift)) != 0) {
-    zone_sys->close(zone.watch);
-    zone.watch = -1;
-  } else {
-    (void)zone_sys->wake(zone.watch, p, bytes_of(lift));
-  }
-  (void)sys->discard(zone.staging, bytes_of(lift));
+  /* Else somebody would wait for ever. */
+  if (zone_sys->unwatch(zone.watch, p, bytes_of(lift)) != 0 ||
+      zone_sys->wake(zone.watch, p, bytes_of(lift)) != 0)
+    give_watch_up();
+  empty_staging();
 }
