@@ -148,6 +148,8 @@ static int fake_zone_watch(int watch, void *p, size_t length) {
   int err = grant(FAKE_ZONE_WATCH, p, NULL, length);
   if (err != 0) return err;
   if (watch < 0 || watch != watch_file) return -EBADF;
+  /* Copying instead of moving pages must not make hugepages in the staging range. */
+  if (!arena_contains(p)) (void)madvise(p, length, MADV_NOHUGEPAGE);
   ranges_add(&fake_zone.watched, (uintptr_t)p, (uintptr_t)p + length);
   ranges_add(&fake_zone.waiting, (uintptr_t)p, (uintptr_t)p + length);
   return 0;
@@ -273,4 +275,12 @@ unsigned fake_zone_logged(enum fake_zone_call call) {
   return n;
 }
 
-bool fake_zone_quiet(void) { return fake_zone.watched.n == 0 && fake_zone.waiting.n == 0; }
+static bool none_in_arena(const struct fake_ranges *r) {
+  for (unsigned i = 0; i < r->n; i++)
+    if (arena_contains((void *)r->at[i].begin)) return false;
+  return true;
+}
+
+bool fake_zone_quiet(void) {
+  return none_in_arena(&fake_zone.watched) && none_in_arena(&fake_zone.waiting);
+}

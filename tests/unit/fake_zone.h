@@ -92,7 +92,8 @@ void fake_zone_clear_log(void);
 /* How many logged calls of this kind were granted. */
 unsigned fake_zone_logged(enum fake_zone_call call);
 
-/* Is nothing watched, and does nobody wait? */
+/* Is nothing of the arena watched, and does nobody wait? (The staging range is the engine's own.)
+ */
 bool fake_zone_quiet(void);
 
 #endif
