@@ -126,6 +126,10 @@ def run_json(variant, program, *arguments):
     return result
 
 
+def sparse_mib(quick):
+    return 128 if quick else 1024
+
+
 def run_matching(quick):
     """What matching alone could reach, without an allocator. No rounds: nothing is timed."""
     tool = os.path.join(alloc.OUT, "matching")
@@ -138,10 +142,10 @@ def run_matching(quick):
 
     for share in SHARES:
         results[str(share)] = {
-            "greedy": ask("-m", 1024, "-r", 1, share),
+            "greedy": ask("-m", sparse_mib(quick), "-r", 1, share),
             # The better matcher needs time by the size of the heap; so a part of the heap.
             "better": ask("-m", 64, "-r", 1, "-t", 3 if quick else 60, share),
-            **{str(maps): ask("-m", 1024, "-g", maps * COMPACT_MAPS // 100, share)
+            **{str(maps): ask("-m", sparse_mib(quick), "-g", maps * COMPACT_MAPS // 100, share)
                for maps in (COMMON_MAPS, MANY_MAPS)}}
     return results
 
@@ -153,7 +157,7 @@ def sparse_seconds(variant, quick):
 
 
 def sparse_arguments(variant, share, quick):
-    return ["-m", 128 if quick else 1024, "-s", sparse_seconds(variant, quick), "-c", variant.call,
+    return ["-m", sparse_mib(quick), "-s", sparse_seconds(variant, quick), "-c", variant.call,
             share]
 
 
@@ -173,6 +177,10 @@ def redis_memory(pid):
         except FileNotFoundError:
             continue  # the thread or descriptor is gone
     return {"pss": pss, "held": pss + max(0, sum(held.values()) - shown)}
+
+
+def redis_divisor(quick):
+    return 2 if quick else 1
 
 
 def redis_load(server, what, divisor):
@@ -197,7 +205,7 @@ def redis_info(server, field):
 
 def run_redis(variant, redis, quick, watch):
     """One load. Where its memory is watched meanwhile its time means nothing, and is not kept."""
-    divisor = 2 if quick else 1
+    divisor = redis_divisor(quick)
     server = redis.start(variant)
     pid = server.process.pid
     timeline, stop, begin = [], threading.Event(), time.monotonic()
@@ -288,7 +296,8 @@ def main():
     before = os.path.join(alloc.OUT, "compaction-machine.json")
     with open(before, "w") as out:
         subprocess.run(machine_py, stdout=out, check=True)
-    kept = {"quick": quick, "rounds": rounds, "lacks": lacks, "skipped": [], "results": {}}
+    kept = {"quick": quick, "rounds": rounds, "sparse_mib": sparse_mib(quick),
+            "redis_divisor": redis_divisor(quick), "lacks": lacks, "skipped": [], "results": {}}
     output = os.path.join(alloc.OUT, "compaction.json")
 
     def keep(part, name, result):

@@ -116,8 +116,8 @@ def bars_section(checked, missing):
     rows = [[b.text, f"{b.limit:.2f} {b.unit}", f"{b.value:.2f} {b.unit}", b.verdict(), b.where()]
             for b in checked]
     text = ("## The bars\n\nWhat compaction is to reach, and what it reached in this run: medians of "
-            "the rounds, judged as printed. Where a stall is over its bar, what the same program saw "
-            "without compaction is beside it.\n\n" + table(["", "at most", "measured", "", ""],
+            "the rounds, judged as printed. Beside a stall is what the same program saw without "
+            "compaction.\n\n" + table(["", "at most", "measured", "", ""],
                                                          rows, 2))
     if missing:
         text += "\nNot measured in this run: " + "; ".join(missing) + ".\n"
@@ -126,10 +126,10 @@ def bars_section(checked, missing):
 
 # ---- sections ----
 
-def sparse_section(results, matching):
-    out = ["""## A sparse heap
+def sparse_section(results, matching, size):
+    out = [f"""## A sparse heap
 
-1 GiB of objects of 18 sizes from 16 to 1,024 bytes, as many of each, a share of them freed at random,
+{size} MiB of objects of 18 sizes from 16 to 1,024 bytes, as many of each, a share of them freed at random,
 then quiet. Memory is the proportional set size without what the process held before, and what quire's
 shared file holds and nobody maps, over the bytes that live as they were asked for. All live objects
 were compared with what was written. *Matching* is what could be reached if nothing but the matching of
@@ -168,7 +168,7 @@ best run length for each size, if half of the allowed mappings were guests of on
     return "\n".join(out)
 
 
-def redis_section(results):
+def redis_section(results, divisor):
     runs = results.get("redis")
     if not runs:
         return ""
@@ -182,10 +182,10 @@ def redis_section(results):
                      mib(middle(runs[name], lambda r: r["used"])), f"{seconds:.2f} s",
                      f"{seconds / time:.2f}" if time else "-",
                      f"{middle(runs[name], lambda r: r['cpu']):.2f} s"])
-    return """## Redis
+    return f"""## Redis
 
-Debian's redis-server with `maxmemory 100mb` and `allkeys-lru`; 700,000 values of 240 bytes and then
-170,000 of 492 under other keys, pipelined over a Unix socket. Memory is taken 5 s after the load; the
+Debian's redis-server with `maxmemory 100mb` and `allkeys-lru`; {700000 // divisor:,} values of 240 bytes
+and then {170000 // divisor:,} of 492 under other keys, pipelined over a Unix socket. Memory is taken 5 s after the load; the
 values that redis kept were then read back and compared. The plot is of a run of its own, in which the
 memory was read all the time.
 
@@ -261,7 +261,7 @@ hugepages.
 
 def lines_plot(path, title, x_label, y_label, series, log=""):
     """series: {name: [(x, y)]}"""
-    script = [f"set terminal svg size 860,420 font 'sans,12' background '#ffffff'",
+    script = ["set terminal svg size 860,420 font 'sans,12' background '#ffffff'",
               f"set output '{path}'", f"set title '{title}' noenhanced", "set grid lc rgb '#dddddd'",
               f"set xlabel '{x_label}' noenhanced", f"set ylabel '{y_label}' noenhanced",
               "set key outside right noenhanced"]
@@ -351,7 +351,8 @@ def main():
     results = kept["results"]
     checked, missing = bars(results)
     sections = [header(kept), bars_section(checked, missing),
-                sparse_section(results, kept.get("matching")), redis_section(results),
+                sparse_section(results, kept.get("matching"), kept["sparse_mib"]),
+                redis_section(results, kept["redis_divisor"]),
                 postpeak_section(results), stall_section(results), chase_section(results)]
     draw(directory, results)
     with open(os.path.join(directory, "compaction.md"), "w") as out:
