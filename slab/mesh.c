@@ -114,15 +114,21 @@ static void settle_host(struct bin *bin, struct slab *host, struct slab **gone, 
   if (empty != NULL) gone[(*ngone)++] = empty;
 }
 
+static bool all_free(const struct slab *slab, unsigned from, unsigned to) {
+  while (from < to && slab_slot_is_free(slab, from)) from++;
+  return from == to;
+}
+
 struct mesh_run *mesh_attach(struct bin *bin, struct slab *guest, unsigned first, unsigned n,
                              struct slab *host, unsigned at) {
-  struct mesh_run *run = desc_alloc(&mesh_run_cache);
   unsigned from, to;
+  slots_of(guest, first, n, &from, &to);
+  if (all_free(guest, from, to)) return NULL;
+  struct mesh_run *run = desc_alloc(&mesh_run_cache);
   if (run == NULL || mesh_of(guest) == NULL || mesh_of(host) == NULL) {
     if (run != NULL) desc_free(run);
     return NULL;
   }
-  slots_of(guest, first, n, &from, &to);
   run->guest = guest;
   run->host = host;
   run->first = (uint8_t)first;

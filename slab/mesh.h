@@ -53,7 +53,8 @@ bool mesh_fits(const struct slab *guest, unsigned first, unsigned n, const struc
 /* May frame i of one slab of the class have frame j's place of another? */
 bool mesh_same_phase(unsigned size_class, unsigned i, unsigned j);
 
-/* Reserves; mesh_fits said yes. NULL without memory for the records. */
+/* Reserves; mesh_fits said yes. NULL without memory for the records, or when nothing lives in these
+ * frames any more: a run that blocks nothing would let its host go while it is being moved. */
 struct mesh_run *mesh_attach(struct bin *bin, struct slab *guest, unsigned first, unsigned n,
                              struct slab *host, unsigned at);
 
