@@ -164,12 +164,7 @@ static bool due(uint64_t now, uint64_t *next) {
     return true;
   }
   if (options.compact == CHOICE_COMPACT_OFF) return false;
-  if (now < work.look_at) {
-    if (work.settle_by != 0) *next = work.look_at - now;
-    return false;
-  }
   size_t loose = slack(&held);
-  work.look_at = now + LOOK_MS;
   if (work.mesh_later && now >= work.unmeshed_until) {
     work.mesh_later = false;
     work.slack_left = 0;
@@ -180,14 +175,17 @@ static bool due(uint64_t now, uint64_t *next) {
     work.settle_by = 0;
     return false;
   }
-  bool calm = settled(now, loose);
-  if (now < work.begin_at) {
-    work.settle_by = now + SETTLE_MS; /* it goes on being looked at */
-    *next = size_max(LOOK_MS, work.begin_at - now);
+  *next = LOOK_MS;
+  if (now < work.look_at) {
+    *next = work.look_at - now;
     return false;
   }
-  *next = LOOK_MS;
-  return calm;
+  work.look_at = now + LOOK_MS;
+  bool calm = settled(now, loose);
+  if (now >= work.begin_at) return calm;
+  work.settle_by = now + SETTLE_MS; /* it goes on being looked at */
+  *next = size_max(LOOK_MS, work.begin_at - now);
+  return false;
 }
 
 uint64_t compaction_turn(uint64_t now, bool may_mesh) {
