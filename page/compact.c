@@ -76,7 +76,8 @@ static struct {
   uint32_t at;                      /* hugepage, for phases that go through all */
   uint32_t wanted;                  /* hugepages to convert */
   uint32_t histogram[SCORE_LEVELS]; /* hugepages that are not the zone's, by score */
-  uint32_t nsource;                 /* in all */
+  uint32_t nsource;                 /* of these, still to be gone through */
+  bool again;                       /* a round with shorter runs */
   uint64_t room_kib;                /* that the zone's hugepages are expected to have */
   size_t owned;                     /* frames that owners by callbacks emptied */
   struct migration m;
@@ -360,10 +361,11 @@ static size_t mappings_allowed(void) {
   return most > zone.mappings ? most - zone.mappings : 0;
 }
 
-/* A lone run can cost two mappings, its own and what was one around it. */
-static unsigned shortest_run(size_t mappings) {
+/* For every hugepage anew, by what is left of both. Half of the frames hold something, by
+ * experience, and most runs are longer than the shortest. */
+static unsigned shortest_run(void) {
+  size_t mappings = mappings_allowed(), frames = (size_t)pass.nsource * HUGEPAGE_FRAMES / 2;
   unsigned shortest = 1;
-  size_t frames = (size_t)pass.nsource * HUGEPAGE_FRAMES;
   while (shortest < LONGEST_RUN && frames / shortest > mappings) shortest *= 2;
   return shortest;
 }
@@ -406,6 +408,8 @@ static size_t empty_owner(pfn_t pfn) {
 static bool empty_next(void) {
   if (pass.pfn.n >= pass.end.n) {
     if (!find_source(&pass.sources, false, false)) return false;
+    if (pass.m.mesh && !pass.again) pass.m.shortest = shortest_run();
+    if (pass.nsource > 1) pass.nsource--;
     pass.pfn = hugepage_pfn((hpn_t){pass.sources.at++});
     pass.end = pfn_add(pass.pfn, HUGEPAGE_FRAMES);
   }
@@ -418,6 +422,7 @@ static bool shorter_runs(void) {
   if (!pass.m.mesh || pass.m.shortest == 1 || pass.m.unplaced < UNPLACED_LEAST) return false;
   if (mappings_allowed() == 0) return false;
   pass.m.shortest /= 2;
+  pass.again = true;
   begin_empty();
   return true;
 }
@@ -485,7 +490,6 @@ static void work(void) {
     break;
   case LIST:
     pass.m.mesh = list_hosts();
-    pass.m.shortest = shortest_run(mappings_allowed());
     begin_empty();
     break;
   case EMPTY:
