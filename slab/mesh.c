@@ -221,11 +221,15 @@ void mesh_unhost(struct slab *host) {
 /* A slot of a guest is free now: is it in its hosts too? */
 static void unblock_hosts(struct bin *bin, struct slab *guest, unsigned slot, struct slab **gone,
                           unsigned *ngone) {
+  unsigned before = *ngone;
   for (struct mesh_run *run = guest->mesh->as_guest, *next; run != NULL; run = next) {
     next = run->next_of_guest;
     if (run->state != MESH_LIVE || slot < run->from || slot >= run->to) continue;
-    if (unblock(bin, run->host, (unsigned)((int)slot + run->shift)))
-      settle_host(bin, run->host, gone, ngone);
+    if (!unblock(bin, run->host, (unsigned)((int)slot + run->shift))) continue;
+    settle_host(bin, run->host, gone, ngone);
+    /* A host that goes takes its runs with it, the next one perhaps. */
+    if (*ngone != before) next = guest->mesh->as_guest;
+    before = *ngone;
   }
 }
 
