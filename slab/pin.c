@@ -13,7 +13,8 @@ static struct bin *lock_slab(const struct slab *slab, pfn_t pfn) {
   lock_acquire(&bin->lock);
   memdesc_t d = memmap_peek(pfn);
   if (memdesc_type(d) == MEMDESC_SLAB && memdesc_owner(d) == slab &&
-      slab->size_class == size_class && pfn.n - slab->pfn.n < slab->nframes)
+      slab->size_class == size_class && slab->state != SLAB_FREE &&
+      pfn.n - slab->pfn.n < slab->nframes)
     return bin;
   lock_release(&bin->lock);
   return NULL;
