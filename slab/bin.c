@@ -394,7 +394,7 @@ enum slab_verdict bin_check(unsigned size_class, const void *p) {
   lock_acquire(&bin->lock);
   memdesc_t d = memmap_get(arena_pfn(p));
   if (memdesc_type(d) == MEMDESC_SLAB && memdesc_class(d) == size_class)
-    verdict = slab_check(memdesc_owner(d), p);
+    verdict = mesh_check(memdesc_owner(d), p);
   lock_release(&bin->lock);
   return verdict;
 }

@@ -233,17 +233,17 @@ static void unblock_hosts(struct bin *bin, struct slab *guest, unsigned slot, st
   }
 }
 
+enum slab_verdict mesh_check(const struct slab *slab, const void *object) {
+  enum slab_verdict verdict = slab_check(slab, object);
+  if (verdict != SLAB_OK || slab->mesh == NULL) return verdict;
+  return get(slab->mesh->blocked, (unsigned)slab_slot(slab, object)) ? SLAB_DOUBLE_FREE : SLAB_OK;
+}
+
 unsigned mesh_put(struct bin *bin, struct slab *slab, void *object, enum slab_verdict *verdict,
                   struct slab **gone, unsigned *ngone) {
   int slot = slab_slot(slab, object);
-  if (slot < 0) {
-    *verdict = SLAB_INTERIOR;
-    return 0;
-  }
-  if (slab_slot_is_free(slab, (unsigned)slot) || get(slab->mesh->blocked, (unsigned)slot)) {
-    *verdict = SLAB_DOUBLE_FREE;
-    return 0;
-  }
+  *verdict = mesh_check(slab, object);
+  if (*verdict != SLAB_OK) return 0;
   set(slab->free, (unsigned)slot);
   slab->nfree++;
   if ((unsigned)slot / 64 < slab->hint) slab->hint = (uint8_t)(slot / 64);

@@ -20,7 +20,8 @@
 
 #include "slab/bin_impl.h"
 
-enum { MESH_GONE_MAX = 3 }; /* slabs that one freed object can empty: its own, and hosts' */
+/* Slabs that one freed object can empty: its own, and a host for each frame that it touches. */
+enum { MESH_GONE_MAX = 1 + SLAB_MAX / FRAME_SIZE + 1 };
 
 enum mesh_run_state { MESH_MOVING = 1, MESH_LIVE = 2 };
 
@@ -79,6 +80,9 @@ void mesh_unhost(struct slab *host);
  * gone. */
 unsigned mesh_put(struct bin *bin, struct slab *slab, void *object, enum slab_verdict *verdict,
                   struct slab **gone, unsigned *ngone);
+
+/* As slab_check, also for a slab that takes part: a slot that is taken for a guest is nobody's. */
+enum slab_verdict mesh_check(const struct slab *slab, const void *object);
 
 /* A guest in which nothing lives any more leaves its bin: to be destroyed. */
 struct slab *mesh_leave(struct bin *bin, struct slab *slab);
