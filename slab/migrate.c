@@ -242,9 +242,16 @@ static struct mesh_run *place_on(struct plan *plan, unsigned first, unsigned n, 
   return NULL;
 }
 
+/* The fewest slots that can make so many frames live: a slot may touch several. */
+static unsigned least_slots(const struct plan *plan, unsigned first, unsigned n) {
+  unsigned live = (unsigned)__builtin_popcount(plan->live & mask_of(first, n));
+  unsigned each =
+      (unsigned)((class_size(plan->guest->size_class) + FRAME_SIZE - 2) / FRAME_SIZE) + 1;
+  return (live + each - 1) / each;
+}
+
 static struct mesh_run *place_run(struct plan *plan, unsigned first, unsigned n) {
-  unsigned tries = 0;
-  unsigned least = (unsigned)__builtin_popcount(plan->live & mask_of(first, n));
+  unsigned tries = 0, least = least_slots(plan, first, n);
   for (uint32_t i = 0; i < plan->hosts->n && tries < TRIES_MAX; i++) {
     struct slab *host = host_at(plan->hosts->pfn[i], plan->guest->size_class);
     if (host == NULL || host->nfree < least || host == plan->guest) continue;
