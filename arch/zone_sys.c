@@ -60,6 +60,11 @@ static int linux_view(int zone, size_t size, void **out) {
   int err = map_zone(zone, NULL, size, 0, MAP_SHARED | MAP_NORESERVE, out);
   if (err != 0) return err;
   err = (int)raw_call3(SYS_madvise, (long)*out, (long)size, MADV_DONTFORK);
+  /* A program that has all its future memory locked has it filled, too: that is no place for this.
+   */
+  unsigned char filled = 0;
+  if (err == 0) err = (int)raw_call3(SYS_mincore, (long)*out + (long)size - 4096, 1, (long)&filled);
+  if (err == 0 && (filled & 1) != 0) err = -EPERM;
   if (err != 0) (void)raw_call3(SYS_munmap, (long)*out, (long)size, 0);
   return err;
 }

@@ -9,7 +9,11 @@
 #include "page/hugepage.h"
 #include "page/zone_impl.h"
 
-enum { KERNEL_GOOD = 6012 }; /* stable kernels from here on carry the fixes of UFFDIO_MOVE */
+enum {
+  KERNEL_GOOD = 6012, /* stable kernels from here on carry the fixes of UFFDIO_MOVE */
+  VIEW_LEAST = 64 << 20,
+  TABLE_STEP = 64 << 10,
+};
 
 /* The backing of a frame as one word: 0 PLAIN, else its frame in the zone + 1; with FROZEN of a
  * zone that was given up. */
@@ -20,6 +24,7 @@ struct zone zone = {.fd = -1, .watch = -1};
 static struct {
   struct lock lock;
   uint32_t *backing; /* per frame of the arena; pages of it are touched as they are needed */
+  size_t writable;   /* bytes of it, from the beginning */
   struct zone_stats stats;
 } table = {.lock = LOCK_INIT(RANK_ZONE)};
 
@@ -82,18 +87,30 @@ static int open_watch(int inherited) {
   return err;
 }
 
+/* Readable everywhere, writable as far as frames were ever of the zone. */
 static int open_table(void) {
   void *p;
   if (table.backing != NULL) return 0;
   int err = sys->reserve(table_bytes(), &p);
   if (err != 0) return err;
-  err = sys->open_write(p, table_bytes());
+  err = sys->open_read(p, table_bytes());
   if (err != 0) {
     (void)sys->unreserve(p, table_bytes());
     return err;
   }
+  table.writable = 0;
   store_release(&table.backing, p);
   return 0;
+}
+
+/* Makes it writable for the frames before `end`; the lock is held. */
+static int grow_table(size_t end) {
+  size_t bytes = align_up(end * sizeof table.backing[0], TABLE_STEP);
+  if (bytes > table_bytes()) bytes = table_bytes();
+  if (bytes <= table.writable) return 0;
+  int err = sys->open_write((char *)table.backing + table.writable, bytes - table.writable);
+  if (err == 0) table.writable = bytes;
+  return err;
 }
 
 static int open_staging(void) {
@@ -116,25 +133,38 @@ static int open_staging(void) {
   return err != 0 ? err : zone_sys->unwatch(zone.watch, zone.staging, HUGEPAGE_SIZE);
 }
 
-static enum zone_state open_all(bool force, int inherited) {
+/* As long as the zone would be a danger: a program that locks all its memory has all of it filled.
+ */
+static int open_view(size_t least) {
   void *view;
+  size_t opened = (size_t)arena.opened * HUGEPAGE_SIZE;
+  size_t size = size_min(arena.size, size_max(VIEW_LEAST, 2 * size_max(least, opened)));
+  int err = zone_sys->view(zone.fd, size, &view);
+  if (err != 0) return err;
+  if (zone.view != NULL) (void)sys->unreserve(zone.view, zone.view_size);
+  zone.view = view;
+  zone.view_size = size;
+  return 0;
+}
+
+static enum zone_state open_all(bool force, int inherited) {
   if (sys_page_size() != FRAME_SIZE) return ZONE_NO_PAGES;
   if (!force && zone_sys->kernel() < KERNEL_GOOD) return ZONE_NO_KERNEL;
   zone.watch = open_watch(inherited);
   if (zone.watch < 0) return zone.watch == -ENOSYS ? ZONE_NO_KERNEL : ZONE_NO_WATCH;
   zone.fd = zone_sys->open(arena.size);
-  if (zone.fd < 0 || zone_sys->view(zone.fd, arena.size, &view) != 0) return ZONE_NO_MEMORY;
-  zone.view = view;
+  if (zone.fd < 0 || open_view(0) != 0) return ZONE_NO_MEMORY;
   if (open_table() != 0 || open_staging() != 0) return ZONE_NO_MEMORY;
   table.stats.max_mappings = zone_sys->max_mappings();
   return ZONE_OPEN;
 }
 
 static void close_all(void) {
-  if (zone.view != NULL) (void)sys->unreserve(zone.view, arena.size);
+  if (zone.view != NULL) (void)sys->unreserve(zone.view, zone.view_size);
   if (zone.fd >= 0) zone_sys->close(zone.fd);
   if (zone.watch >= 0) zone_sys->close(zone.watch);
   zone.view = NULL;
+  zone.view_size = 0;
   zone.fd = zone.watch = -1;
 }
 
@@ -166,7 +196,8 @@ int zone_map(pfn_t pfn, size_t n, pfn_t at) {
   int err = -EBADF;
   lock_acquire(&table.lock);
   if (zone.fd >= 0) {
-    err = zone_sys->share(zone_view(at), arena_addr(pfn), n * FRAME_SIZE);
+    err = grow_table((size_t)pfn.n + n);
+    if (err == 0) err = zone_sys->share(zone_view(at), arena_addr(pfn), n * FRAME_SIZE);
     if (err == 0)
       record(pfn, n, &at);
     else
@@ -229,10 +260,17 @@ bool zone_is_home(pfn_t pfn, size_t n) {
 
 pfn_t zone_frame_of(pfn_t pfn) { return (pfn_t){(word_of(pfn) & ~FROZEN) - 1}; }
 
+int zone_reach(pfn_t pfn, size_t n) {
+  size_t end = ((size_t)pfn.n + n) * FRAME_SIZE;
+  return end <= zone.view_size ? 0 : open_view(end);
+}
+
 void *zone_view(pfn_t pfn) { return zone.view + (size_t)pfn.n * FRAME_SIZE; }
 
 /* Of nothing at all a hugepage can be made at once; what is missing then is filled. */
 int zone_populate(hpn_t hpn) {
+  int err = zone_reach(hugepage_pfn(hpn), HUGEPAGE_FRAMES);
+  if (err != 0) return err;
   void *p = zone_view(hugepage_pfn(hpn));
   (void)sys->collapse(p, HUGEPAGE_SIZE);
   return sys->populate(p, HUGEPAGE_SIZE);
@@ -284,6 +322,7 @@ size_t zone_freeze(void) {
 
 void zone_forget(void) {
   zone.view = NULL;
+  zone.view_size = 0;
   zone.fd = zone.watch = -1;
   zone.state = ZONE_CLOSED;
 }
@@ -293,8 +332,7 @@ void zone_forget(void) {
 void zone_stats(struct zone_stats *out) {
   lock_acquire(&table.lock);
   *out = table.stats;
-  if (table.backing != NULL)
-    out->table = (size_t)arena.opened * HUGEPAGE_FRAMES * sizeof table.backing[0];
+  if (table.backing != NULL) out->table = table.writable;
   lock_release(&table.lock);
 }
 
@@ -331,6 +369,7 @@ void zone_fini(void) {
   close_all();
   if (table.backing != NULL) (void)sys->unreserve(table.backing, table_bytes());
   table.backing = NULL;
+  table.writable = 0;
   table.stats = (struct zone_stats){0};
   zone.staging = NULL;
   zone.state = ZONE_CLOSED;

@@ -57,7 +57,11 @@ bool zone_is_plain(pfn_t pfn, size_t n);
 /* Where GUEST and HOME frames have their memory. */
 pfn_t zone_frame_of(pfn_t pfn);
 
-/* An address to copy into the zone's frame by. */
+/* Before zone_view of frames that are not HOME yet: makes the view long enough. 0 or a negative
+ * errno. The thread that opened the zone. */
+nodiscard int zone_reach(pfn_t pfn, size_t n);
+
+/* An address to copy into the zone's frame by; good until the view is made longer. */
 void *zone_view(pfn_t pfn);
 
 /* Fills the zone's frames of a hugepage with zeros in one hugepage of memory if one is to be had. 0

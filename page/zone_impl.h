@@ -8,7 +8,8 @@
 struct zone {
   enum zone_state state;
   int fd, watch;
-  char *view;    /* all of the zone, shared */
+  char *view; /* the first view_size bytes of the zone, shared */
+  size_t view_size;
   char *staging; /* one hugepage of private memory, empty between lifts */
 };
 

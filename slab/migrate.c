@@ -428,6 +428,7 @@ static void move_all(struct plan *plan, struct migration *m) {
 static bool move_home(struct plan *plan) {
   struct slab *slab = plan->guest;
   struct lift lift;
+  if (zone_reach(slab->pfn, slab->nframes) != 0) return false;
   if (lift_begin(&lift, slab->pfn, slab->nframes) != 0) return false;
   char *to = zone_view(slab->pfn);
   for (uint32_t left = plan->live; left != 0; left &= left - 1) {
