@@ -438,6 +438,7 @@ static bool move_home(struct plan *plan) {
   bool ok = lift_map(&lift, 0, slab->nframes, slab->pfn) == 0;
   if (!ok) lift_put_back(&lift, 0, slab->nframes);
   lift_end(&lift);
+  if (!ok) zone_punch(slab->pfn, slab->nframes); /* the copies */
   if (ok) now_hollow(slab, slab_all_frames(slab) & ~plan->live);
   return ok;
 }
