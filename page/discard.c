@@ -90,6 +90,8 @@ static size_t discard_leaving(struct hugepage *hp) {
   hp->flags |= HUGEPAGE_BUSY; /* nobody puts it back into the set */
   lock_release(&frames.lock);
   int err = zone_plain(pfn, HUGEPAGE_FRAMES);
+  /* If it became the zone's only in part the rest still holds what was written there. */
+  if (err == 0) err = sys->discard(hugepage_addr(hpn), HUGEPAGE_SIZE);
   if (err == 0) zone_punch(pfn, HUGEPAGE_FRAMES);
   lock_acquire(&frames.lock);
   count_discard(err, dirty);
