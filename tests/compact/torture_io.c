@@ -1,0 +1,319 @@
+/* Torture by the kernel: data that arrives in heap objects by system calls which began before their
+ * memory was moved, or begin while it is. */
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "torture.h"
+
+enum {
+  RECEIVE_MAX = 1024,
+  BUFFERS = 64,
+  BUFFER_SIZE = 4096,
+  DEPTH = 32,
+  PIPES = 8,
+  UNREGISTER_WAVE = 4,
+  SCRATCH = BUFFERS * BUFFER_SIZE,
+};
+
+const char *_Atomic no_ring, *_Atomic no_direct;
+char file_path[512];
+
+static void need(bool ok, const char *what) {
+  if (!ok) lost(NULL, "%s: %s", what, strerror(errno));
+}
+
+void make_file(void) {
+  static uint64_t words[4096];
+  snprintf(file_path, sizeof file_path, "%s/known", directory);
+  int fd = open(file_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  need(fd >= 0, file_path);
+  for (uint64_t at = 0; at < FILE_WORDS; at += 4096) {
+    for (unsigned i = 0; i < 4096; i++) words[i] = word_of(FILE_KEY, at + i);
+    need(write(fd, words, sizeof words) == sizeof words, "write the file");
+  }
+  need(fsync(fd) == 0, "fsync");
+  close(fd);
+  fd = open(file_path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+  unsigned char *block = aligned_alloc(512, 512);
+  if (fd < 0 || pread(fd, block, 512, 512) != 512)
+    atomic_store(&no_direct, "the file system has no O_DIRECT of 512 bytes");
+  if (fd >= 0) close(fd);
+  free(block);
+}
+
+static uint64_t file_key(uint64_t word) { return FILE_KEY + word * STRIDE; }
+
+/* A small object in a cell taken at random, made if there is none. Freed now and then. */
+static struct cell *some_cell(struct owner *o, unsigned size, unsigned alignment) {
+  struct cell *c;
+  if (wave_level() == 0 && pick(o, 64) == 0)
+    for (c = o->cells; c < o->cells + o->ncells; c++)
+      if (c->p != NULL && !atomic_load(&c->busy)) cell_free(o, c, "at low tide");
+  do c = &o->cells[pick(o, o->ncells)];
+  while (atomic_load_explicit(&c->busy, memory_order_relaxed));
+  if (c->p != NULL) {
+    cell_check(o, c, "before it is read into");
+    if (alignment == 16 ? pick(o, 4) != 0 : (uintptr_t)c->p % alignment == 0 && c->size == size)
+      return c;
+    cell_free(o, c, "to make another");
+  }
+  cell_make(o, c, size, alignment);
+  return c;
+}
+
+/* ---- recv, while another thread sends piece by piece ---- */
+
+static struct {
+  int ends[2];
+  _Atomic uint32_t asked, sent;
+  uint64_t key;
+  uint32_t size;
+} line;
+
+static void *run_feeder(void *arg) {
+  uint64_t random = (uintptr_t)arg;
+  unsigned char bytes[RECEIVE_MAX];
+  while (true) {
+    uint32_t asked = atomic_load(&line.asked);
+    if (asked == atomic_load(&line.sent)) {
+      if (atomic_load(&stop)) return NULL;
+      sched_yield();
+      continue;
+    }
+    fill(bytes, line.size, line.key, 0);
+    for (uint32_t at = 0; at < line.size;) {
+      for (unsigned n = next_random(&random) % 8; n > 0; n--) sched_yield();
+      uint32_t n = 1 + (uint32_t)(next_random(&random) % (line.size - at));
+      need(send(line.ends[1], bytes + at, n, 0) == (ssize_t)n, "send");
+      at += n;
+    }
+    atomic_store(&line.sent, asked);
+  }
+}
+
+void *run_receiver(void *arg) {
+  struct owner *o = &owners[RECEIVER];
+  (void)arg;
+  need(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, line.ends) == 0, "socketpair");
+  pthread_t feeder;
+  need(pthread_create(&feeder, NULL, run_feeder, (void *)(uintptr_t)77) == 0, "pthread_create");
+  while (!atomic_load(&stop)) {
+    struct cell *c = some_cell(o, 16 + pick(o, RECEIVE_MAX - 16), 16);
+    uint32_t size = c->size < RECEIVE_MAX ? c->size : RECEIVE_MAX;
+    uint64_t key = next_random(&o->random);
+    if (size != c->size) continue;
+    line.key = key;
+    line.size = size;
+    cell_begin(c);
+    atomic_fetch_add(&line.asked, 1);
+    if (key & 1) {
+      need(recv(line.ends[0], c->p, size, MSG_WAITALL) == (ssize_t)size, "recv into the heap");
+    } else {
+      for (uint32_t at = 0; at < size;) {
+        ssize_t n = read(line.ends[0], c->p + at, size - at);
+        need(n > 0, "read from a socket into the heap");
+        at += (uint32_t)n;
+      }
+    }
+    while (atomic_load(&line.sent) != atomic_load(&line.asked)) sched_yield();
+    cell_filled(o, c, key, "after recv");
+  }
+  pthread_join(feeder, NULL);
+  return NULL;
+}
+
+/* ---- io_uring ---- */
+
+static struct {
+  struct io_uring ring;
+  int known, direct, scratch;
+  int pipes[PIPES][2];
+  unsigned char *buffers[BUFFERS];
+  bool registered;
+} ring;
+
+/* What a completion is for. */
+struct request {
+  struct cell *cell;
+  uint64_t key;
+  int pipe; /* 1 + its number; 0: the file */
+};
+
+static void register_buffers(void) {
+  struct iovec iov[BUFFERS];
+  for (unsigned i = 0; i < BUFFERS; i++) {
+    ring.buffers[i] = aligned_alloc(BUFFER_SIZE, BUFFER_SIZE);
+    need(ring.buffers[i] != NULL, "aligned_alloc");
+    memset(ring.buffers[i], 0, BUFFER_SIZE);
+    iov[i] = (struct iovec){ring.buffers[i], BUFFER_SIZE};
+  }
+  int err = io_uring_register_buffers(&ring.ring, iov, BUFFERS);
+  if (err != 0) lost(NULL, "register buffers: %s", strerror(-err));
+  ring.registered = true;
+}
+
+static struct io_uring_sqe *next_sqe(void) {
+  struct io_uring_sqe *sqe = io_uring_get_sqe(&ring.ring);
+  need(sqe != NULL, "a full submission queue");
+  return sqe;
+}
+
+static int wait_one(void **data) {
+  struct io_uring_cqe *cqe;
+  int err = io_uring_submit(&ring.ring);
+  if (err < 0) lost(NULL, "io_uring_submit: %s", strerror(-err));
+  do err = io_uring_wait_cqe(&ring.ring, &cqe);
+  while (err == -EINTR);
+  if (err != 0) lost(NULL, "io_uring_wait_cqe: %s", strerror(-err));
+  *data = io_uring_cqe_get_data(cqe);
+  int result = cqe->res;
+  io_uring_cqe_seen(&ring.ring, cqe);
+  return result;
+}
+
+static void compare(const unsigned char *p, uint64_t key, const char *when) {
+  for (unsigned i = 0; i < BUFFER_SIZE / 8; i++) {
+    uint64_t got;
+    memcpy(&got, p + i * 8, 8);
+    if (got != word_of(key, i))
+      lost(p, "%s: word %u is %016lx, not %016lx", when, i, got, word_of(key, i));
+  }
+  atomic_fetch_add(&owners[RING].checked, 1);
+}
+
+/* The file into a registered buffer; what the program stores there, into another file. */
+static void use_buffer(struct owner *o) {
+  unsigned i = pick(o, BUFFERS);
+  uint64_t word = pick(o, FILE_WORDS - BUFFER_SIZE / 8), key = next_random(&o->random);
+  static unsigned char back[BUFFER_SIZE];
+  void *data;
+  struct io_uring_sqe *sqe = next_sqe();
+  io_uring_prep_read_fixed(sqe, ring.known, ring.buffers[i], BUFFER_SIZE, word * 8, (int)i);
+  io_uring_sqe_set_data(sqe, NULL);
+  int n = wait_one(&data);
+  if (n != BUFFER_SIZE) lost(ring.buffers[i], "read into a registered buffer: %d", n);
+  compare(ring.buffers[i], file_key(word), "a registered buffer read into");
+  fill(ring.buffers[i], BUFFER_SIZE, key, 0);
+  sqe = next_sqe();
+  io_uring_prep_write_fixed(sqe, ring.scratch, ring.buffers[i], BUFFER_SIZE, i * BUFFER_SIZE,
+                            (int)i);
+  io_uring_sqe_set_data(sqe, NULL);
+  n = wait_one(&data);
+  if (n != BUFFER_SIZE) lost(ring.buffers[i], "write from a registered buffer: %d", n);
+  need(pread(ring.scratch, back, BUFFER_SIZE, i * BUFFER_SIZE) == BUFFER_SIZE, "pread");
+  compare(back, key, "a file written from a registered buffer");
+  compare(ring.buffers[i], key, "a registered buffer stored to");
+}
+
+static void unregister_buffers(void) {
+  int err = io_uring_unregister_buffers(&ring.ring);
+  if (err != 0) lost(NULL, "unregister buffers: %s", strerror(-err));
+  for (unsigned i = 0; i < BUFFERS; i++) free(ring.buffers[i]);
+  ring.registered = false;
+}
+
+static void prepare(struct owner *o, struct request *r, int *empty_pipe) {
+  uint64_t word = pick(o, FILE_WORDS - 65536);
+  bool direct = atomic_load(&no_direct) == NULL && pick(o, 4) == 0;
+  *r = (struct request){.key = file_key(word)};
+  if (direct) {
+    word &= ~(uint64_t)511;
+    r->key = file_key(word);
+    unsigned size = pick(o, 2) ? 512 : 4096;
+    r->cell = some_cell(o, size, 512);
+  } else {
+    r->cell = some_cell(o, 16 + pick(o, 1008), 16);
+  }
+  struct io_uring_sqe *sqe = next_sqe();
+  cell_begin(r->cell);
+  if (!direct && *empty_pipe < PIPES) {
+    r->pipe = 1 + (*empty_pipe)++;
+    io_uring_prep_read(sqe, ring.pipes[r->pipe - 1][0], r->cell->p, r->cell->size, 0);
+  } else {
+    io_uring_prep_read(sqe, direct ? ring.direct : ring.known, r->cell->p, r->cell->size, word * 8);
+  }
+  io_uring_sqe_set_data(sqe, r);
+}
+
+/* Reads of pipes are in flight for as long as the others take. */
+static void use_objects(struct owner *o) {
+  struct request requests[DEPTH], *r;
+  static unsigned char bytes[1 << 16];
+  int used_pipes = 0;
+  void *data;
+  for (unsigned i = 0; i < DEPTH; i++) prepare(o, &requests[i], &used_pipes);
+  for (unsigned i = 0; i < DEPTH; i++) {
+    if (i == DEPTH - (unsigned)used_pipes) {
+      for (unsigned n = pick(o, 64); n > 0; n--) sched_yield();
+      for (unsigned k = 0; k < DEPTH; k++) {
+        if (requests[k].pipe == 0) continue;
+        size_t size = requests[k].cell->size;
+        fill(bytes, size, requests[k].key, 0);
+        need(write(ring.pipes[requests[k].pipe - 1][1], bytes, size) == (ssize_t)size, "write");
+      }
+    }
+    int n = wait_one(&data);
+    r = data;
+    if (n != (int)r->cell->size)
+      lost(r->cell->p, "io_uring read of %u bytes: %d", r->cell->size, n);
+    cell_filled(o, r->cell, r->key, r->pipe ? "io_uring from a pipe" : "io_uring from a file");
+  }
+}
+
+void *run_ring(void *arg) {
+  struct owner *o = &owners[RING];
+  char path[600];
+  _Atomic unsigned *ready = arg;
+  int err = io_uring_queue_init(DEPTH * 2, &ring.ring, 0);
+  if (err != 0) {
+    atomic_store(&no_ring, "io_uring is refused");
+    atomic_fetch_add(ready, 1);
+    return NULL;
+  }
+  io_uring_ring_dontfork(&ring.ring);
+  snprintf(path, sizeof path, "%s/scratch", directory);
+  ring.known = open(file_path, O_RDONLY | O_CLOEXEC);
+  ring.direct = open(file_path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+  ring.scratch = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  need(ring.known >= 0 && ring.scratch >= 0, "open");
+  for (unsigned i = 0; i < PIPES; i++) need(pipe2(ring.pipes[i], O_CLOEXEC) == 0, "pipe");
+  register_buffers(); /* before the heap grows sparse around them */
+  atomic_fetch_add(ready, 1);
+  while (!atomic_load(&stop)) {
+    if (ring.registered) use_buffer(o);
+    if (ring.registered && atomic_load(&wave) >= UNREGISTER_WAVE) unregister_buffers();
+    use_objects(o);
+  }
+  if (ring.registered) unregister_buffers();
+  io_uring_queue_exit(&ring.ring);
+  return NULL;
+}
+
+/* ---- O_DIRECT ---- */
+
+void *run_direct(void *arg) {
+  struct owner *o = &owners[DIRECT];
+  static const unsigned sizes[] = {512, 1024, 2048, 4096, 16384};
+  (void)arg;
+  if (atomic_load(&no_direct) != NULL) return NULL;
+  int fd = open(file_path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+  need(fd >= 0, "open with O_DIRECT");
+  while (!atomic_load(&stop)) {
+    unsigned size = sizes[pick(o, 5)];
+    uint64_t word = pick(o, FILE_WORDS - 65536) & ~511u;
+    struct cell *c = some_cell(o, size, 512);
+    cell_begin(c);
+    ssize_t n = pread(fd, c->p, size, (off_t)(word * 8));
+    if (n != (ssize_t)size) lost(c->p, "O_DIRECT read of %u: %zd %s", size, n, strerror(errno));
+    cell_filled(o, c, file_key(word), "O_DIRECT");
+  }
+  return NULL;
+}
