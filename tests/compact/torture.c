@@ -55,6 +55,7 @@ static struct guarded {
 static uint64_t guarded_truth[GUARDED];
 
 static _Atomic uint64_t *progress; /* of all threads; a forked child sees its parent's */
+static _Atomic uint64_t *parent_stops;
 static _Atomic unsigned obeyed;    /* workers that have done what the wave asks for */
 static _Atomic uint64_t passes, gains, gained, meshed_seen, forks, child_compactions;
 static size_t (*compact)(void);
@@ -508,7 +509,7 @@ static void run_child(unsigned round) {
   uint64_t began = atomic_load(progress);
   in_child = true;
   check_snapshot("at first");
-  while (atomic_load(progress) - began < CHILD_WAIT && getppid() != 1) sched_yield();
+  while (atomic_load(progress) - began < CHILD_WAIT && !atomic_load(parent_stops)) sched_yield();
   check_snapshot("after its parent went on");
   change_own(5);
   check_snapshot("after its own changes");
@@ -556,6 +557,7 @@ static void run_waves(double seconds) {
     while (atomic_load(&passes) - pass < wave_passes() && now_s() < end) nap();
     atomic_fetch_add(&wave, 1);
   }
+  atomic_store(parent_stops, 1);
   atomic_store(&stop, true);
 }
 
@@ -592,6 +594,7 @@ int main(int argc, char **argv) {
   if (compact == NULL) lost(NULL, "no quire_compact: the library is not loaded");
   progress = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   need(progress != MAP_FAILED, "mmap");
+  parent_stops = progress + 1;
   give_cells();
   make_file();
   pthread_create(&threads[RING], NULL, run_ring, &ready);
