@@ -146,15 +146,21 @@ static int64_t announce(int64_t next) {
   return next;
 }
 
+/* The program may have sandboxed itself while this thread worked, or while it slept: before
+ * anything else is called. */
+static void notice_sandbox(void) {
+  if (likely(seccomp_mode() == background.seccomp)) return;
+  loop_close(&background.loop);
+  sys_allow_batches(false);
+}
+
 static void wait_for_work(int64_t next, uint64_t now) {
   bool watch = now >= work.mute_until;
   /* Muted it is deaf, so it must not sleep for longer than that. As unsigned, for ever is most. */
   if (!watch) next = (int64_t)size_min((size_t)next, work.mute_until - now);
+  notice_sandbox();
   unsigned events = loop_wait(&background.loop, next, watch);
-  if (unlikely(seccomp_mode() != background.seccomp)) { /* before anything else is called */
-    loop_close(&background.loop);
-    sys_allow_batches(false);
-  }
+  notice_sandbox();
   if (events & LOOP_WOKEN) work.quiet = 0;
   if ((events & LOOP_PRESSURE) && sys->now_ms() >= work.mute_until) purge(sys->now_ms());
 }
