@@ -1,5 +1,6 @@
-/* refuse EPERM|ENOSYS|kill COMMAND...: runs a command under a seccomp filter. The first two refuse userfaultfd
- * alone and are of no other consequence; "kill" is for who shall make none of compaction's calls. */
+/* refuse EPERM|ENOSYS|kill COMMAND...: runs a command under a seccomp filter. The first two refuse
+ * userfaultfd alone and are of no other consequence; "kill" is for who shall make none of
+ * compaction's calls. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

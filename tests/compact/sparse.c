@@ -1,5 +1,5 @@
-/* sparse WHAT...: a heap of small objects, most of them freed at random, and then compacted; what is
- * left must hold what it held. WHAT says how, and what else must be so:
+/* sparse WHAT...: a heap of small objects, most of them freed at random, and then compacted; what
+ * is left must hold what it held. WHAT says how, and what else must be so:
  *
  *   mesh         quire_compact gains, by meshing if the process may
  *   alone        the same, and nobody asks for it
@@ -101,22 +101,17 @@ static void go_on(void) {
   verify();
 }
 
-/* The process's mappings, and in *zone those of a file of memory of quire's. */
+/* The process's mappings, and in *zone those of memory that compaction shares; private ones of the
+ * same file are of the time before a fork. */
 static size_t count_maps(size_t *zone) {
-  static char text[4096];
-  static const char name[] = "/memfd:quire";
-  size_t lines = 0, matched = 0;
-  ssize_t n;
-  int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-  EXPECT(fd >= 0);
+  char line[512];
+  size_t lines = 0;
+  FILE *f = fopen("/proc/self/maps", "re");
+  EXPECT(f != NULL);
   *zone = 0;
-  while ((n = read(fd, text, sizeof text)) > 0)
-    for (ssize_t i = 0; i < n; i++) {
-      lines += text[i] == '\n';
-      matched = text[i] == name[matched] ? matched + 1 : text[i] == '/';
-      if (matched == sizeof name - 1) ++*zone, matched = 0;
-    }
-  close(fd);
+  for (; fgets(line, sizeof line, f) != NULL; lines++)
+    *zone += strstr(line, " rw-s ") != NULL && strstr(line, "/memfd:quire") != NULL;
+  fclose(f);
   return lines;
 }
 
@@ -354,15 +349,25 @@ int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "";
   compact = (size_t(*)(void))dlsym(RTLD_DEFAULT, "quire_compact");
   EXPECT(compact != NULL);
-  if (strcmp(what, "mesh") == 0) mesh(true);
-  else if (strcmp(what, "alone") == 0) mesh(false);
-  else if (strcmp(what, "hollow") == 0) hollow();
-  else if (strcmp(what, "limited") == 0) limited();
-  else if (strcmp(what, "maps") == 0 && argc > 3) maps(strtoul(argv[2], NULL, 10), strtoul(argv[3], NULL, 10));
-  else if (strcmp(what, "child") == 0) child(argc > 2);
-  else if (strcmp(what, "closes") == 0) closes();
-  else if (strcmp(what, "sandboxes") == 0) sandboxes();
-  else if (strcmp(what, "exit") == 0 && argc > 3) leave(atol(argv[2]), atoi(argv[3]));
-  else return 2;
+  if (strcmp(what, "mesh") == 0)
+    mesh(true);
+  else if (strcmp(what, "alone") == 0)
+    mesh(false);
+  else if (strcmp(what, "hollow") == 0)
+    hollow();
+  else if (strcmp(what, "limited") == 0)
+    limited();
+  else if (strcmp(what, "maps") == 0 && argc > 3)
+    maps(strtoul(argv[2], NULL, 10), strtoul(argv[3], NULL, 10));
+  else if (strcmp(what, "child") == 0)
+    child(argc > 2);
+  else if (strcmp(what, "closes") == 0)
+    closes();
+  else if (strcmp(what, "sandboxes") == 0)
+    sandboxes();
+  else if (strcmp(what, "exit") == 0 && argc > 3)
+    leave(atol(argv[2]), atoi(argv[3]));
+  else
+    return 2;
   return 0;
 }

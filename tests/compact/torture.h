@@ -37,10 +37,10 @@ struct owner {
 };
 
 extern struct owner owners[OWNERS];
-extern const char *directory; /* for files */
-extern char file_path[];      /* of the one of known contents */
-extern _Atomic bool stop;     /* all threads are to end */
-extern _Atomic unsigned wave; /* counts up */
+extern const char *directory;       /* for files */
+extern char file_path[];            /* of the one of known contents */
+extern _Atomic bool stop;           /* all threads are to end */
+extern _Atomic unsigned wave;       /* counts up */
 extern const char *_Atomic no_ring; /* why a part of the program does not run */
 extern const char *_Atomic no_direct;
 
