@@ -1,0 +1,433 @@
+/* When compaction begins and ends, on a fake clock; and how a fork stops it, with real threads. */
+#include "alloc/compaction.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+
+#include "alloc/background.h"
+#include "alloc/options.h"
+#include "arch/sys.h"
+#include "page/compact.h"
+#include "page/zone.h"
+#include "slab/bin.h"
+#include "tests/unit/check.h"
+#include "tests/unit/fake_zone.h"
+#include "tests/unit/random.h"
+
+#define ARENA ((size_t)64 * HUGEPAGE_SIZE)
+
+enum { SIZE = 256, MOST = 400000, LOOK_MS = 250 };
+
+static const struct compact_options defaults = {.map_share = 50, .inherited = -1};
+static void *objects[MOST];
+static size_t nobjects;
+
+static void begin(void) {
+  static uint64_t start_at;
+  options_parse(NULL, NULL);
+  options.compact = CHOICE_COMPACT_AUTO;
+  options.background = CHOICE_BACKGROUND_AUTO;
+  options.background_threshold = SIZE_MAX; /* no thread but the tests' */
+  zone_heap_begin(ARENA);
+  fake.now = start_at += (uint64_t)1 << 32; /* what the policy remembers outlives a heap */
+  compact_configure(&defaults);
+  compaction_after_fork_child(); /* forgets all */
+  nobjects = 0;
+}
+
+static void get(size_t bytes) {
+  unsigned c = class_of(SIZE);
+  for (size_t n = bytes / SIZE; n > 0 && nobjects < MOST;) {
+    unsigned got =
+        bin_refill(c, objects + nobjects, (unsigned)size_min(size_min(n, 64), MOST - nobjects));
+    CU_ASSERT_TRUE_FATAL(got > 0);
+    for (unsigned i = 0; i < got; i++) memset(objects[nobjects + i], 1, SIZE);
+    nobjects += got;
+    n -= got;
+  }
+}
+
+static void thin_out(unsigned percent) {
+  struct random r = {17};
+  size_t left = nobjects * percent / 100;
+  while (nobjects > left) {
+    size_t i = random_below(&r, nobjects);
+    void *p = objects[i];
+    objects[i] = objects[--nobjects];
+    bin_free_now(class_of(SIZE), p);
+  }
+}
+
+/* A heap of which little lives, in slabs that no freeze has seen. */
+static void make_sparse(size_t bytes) {
+  thin_out(0);
+  (void)bin_trim(true);
+  (void)frames_purge(0);
+  get(bytes);
+  thin_out(15);
+}
+
+static void end(void) {
+  CU_ASSERT_TRUE(zone_consistent());
+  CU_ASSERT_TRUE(bin_consistent(class_of(SIZE)));
+  thin_out(0);
+  compaction_after_fork_child();
+  zone_heap_end();
+}
+
+static uint64_t passes(void) {
+  struct compact_stats stats;
+  compact_stats(&stats);
+  return stats.passes;
+}
+
+static struct zone_stats zone_now(void) {
+  struct zone_stats stats;
+  zone_stats(&stats);
+  return stats;
+}
+
+static uint64_t turn(void) { return compaction_turn(fake.now, true); }
+
+/* Turns as the background thread takes them, for so long; it sleeps no longer than `wake_ms`, as
+ * where others wake it. When the first pass began, in ms from now; UINT64_MAX: none did. */
+static uint64_t turns_for(uint64_t ms, uint64_t wake_ms) {
+  uint64_t from = fake.now, before = passes(), began = UINT64_MAX;
+  while (fake.now - from < ms) {
+    uint64_t next = turn();
+    if (began == UINT64_MAX && (compact_active() || passes() != before)) began = fake.now - from;
+    fake.now += size_max(1, size_min(size_min(next, wake_ms), ms));
+  }
+  return began;
+}
+
+/* ---- when ---- */
+
+static void nothing_to_gain_is_no_turn(void) {
+  begin();
+  CU_ASSERT_EQUAL(turn(), UINT64_MAX);
+  get(8 << 20);
+  CU_ASSERT_EQUAL(turn(), UINT64_MAX); /* all of it lives */
+  thin_out(70);
+  CU_ASSERT_EQUAL(turn(), UINT64_MAX); /* too little is slack */
+  fake.now += 100000;
+  CU_ASSERT_EQUAL(turn(), UINT64_MAX);
+  CU_ASSERT_EQUAL(passes(), 0);
+  CU_ASSERT_FALSE(compaction_wanted());
+  end();
+}
+
+static void a_large_slack_begins_a_pass(void) {
+  begin();
+  get(32 << 20);
+  thin_out(20);
+  uint64_t next = turn();
+  CU_ASSERT_TRUE(next <= LOOK_MS); /* it looks again, whether it has settled */
+  CU_ASSERT_FALSE(compact_active());
+  uint64_t began = turns_for(10000, UINT64_MAX);
+  CU_ASSERT_TRUE(began <= 4 * LOOK_MS);
+  CU_ASSERT_EQUAL(passes(), 1);
+  CU_ASSERT_TRUE(zone_now().guest > 0);
+  CU_ASSERT_EQUAL(turn(), UINT64_MAX); /* and then nothing is left */
+  end();
+}
+
+/* A heap that changes by much from look to look is waited for, but not for ever. */
+static void a_restless_heap_is_waited_for(void) {
+  begin();
+  get(64 << 20);
+  thin_out(80);
+  uint64_t from = fake.now;
+  for (int i = 0; i < 5; i++) {
+    (void)turn();
+    CU_ASSERT_FALSE(compact_active());
+    fake.now += LOOK_MS;
+    thin_out(80);
+  }
+  CU_ASSERT_EQUAL(passes(), 0);
+  CU_ASSERT_TRUE(turns_for(10000, UINT64_MAX) != UINT64_MAX);
+  CU_ASSERT_TRUE(fake.now - from > 5 * LOOK_MS);
+  end();
+}
+
+static void off_never_begins(void) {
+  begin();
+  options.compact = CHOICE_COMPACT_OFF;
+  get(32 << 20);
+  thin_out(10);
+  CU_ASSERT_EQUAL(turns_for(60000, 1000), UINT64_MAX);
+  compaction_pressed();
+  CU_ASSERT_FALSE(compaction_wanted());
+  CU_ASSERT_EQUAL(turn(), UINT64_MAX);
+  CU_ASSERT_STRING_EQUAL(compaction_reason(), "compact:off");
+  end();
+}
+
+static void aggressive_begins_for_less(void) {
+  for (int choice = CHOICE_COMPACT_AUTO; choice <= CHOICE_COMPACT_AGGRESSIVE; choice++) {
+    begin();
+    options.compact = (size_t)choice;
+    get(6 << 20);
+    thin_out(30);
+    bool began = turns_for(20000, 1000) != UINT64_MAX;
+    CU_ASSERT_EQUAL(began, choice == CHOICE_COMPACT_AGGRESSIVE);
+    end();
+  }
+}
+
+/* Turns until a pass has been made; when, in ms from now. */
+static uint64_t until_pass(void) {
+  uint64_t from = fake.now, before = passes();
+  while (passes() == before && fake.now - from < 1000000)
+    fake.now += size_max(1, size_min(turn(), LOOK_MS));
+  return fake.now - from;
+}
+
+/* No zone, and no frame in which nothing lives: the pauses between passes double. */
+static void without_gain_it_backs_off(void) {
+  uint64_t pause[3];
+  begin();
+  fake_zone.source[WATCH_CALL] = fake_zone.source[WATCH_DEVICE] = -EPERM;
+  for (unsigned i = 0; i < array_size(pause); i++) {
+    get((size_t)(24 + 15 * i) << 20); /* more slack each time, or it would not even try */
+    thin_out(40);
+    pause[i] = until_pass();
+    CU_ASSERT_TRUE(compact_gained() <= 32); /* by chance */
+  }
+  CU_ASSERT_TRUE(pause[0] < 1000);
+  CU_ASSERT_TRUE(pause[1] >= 1000 && pause[1] <= 1000 + 4 * LOOK_MS);
+  CU_ASSERT_TRUE(pause[2] >= 2000 && pause[2] <= 2000 + 4 * LOOK_MS);
+  end();
+}
+
+static const struct sys_ops *fake_sys;
+
+static uint64_t costly_cpu_us(void) { return fake.cpu_us += 1000; }
+
+/* A look at the clock costs a millisecond here: a turn is a few units of work, and is followed by
+ * a pause that leaves it a quarter of a processor. */
+static void a_pass_takes_its_share_of_a_processor(void) {
+  struct sys_ops costly;
+  begin();
+  get(16 << 20);
+  thin_out(10);
+  fake_sys = sys;
+  costly = *sys;
+  costly.thread_cpu_us = costly_cpu_us;
+  sys = &costly;
+  unsigned turns = 0;
+  uint64_t paused = 0, used = 0;
+  while (passes() == 0 && turns < 100000) {
+    uint64_t cpu = fake.cpu_us, next = turn();
+    if (compact_active()) {
+      turns++;
+      used += fake.cpu_us - cpu;
+      paused += next;
+    }
+    fake.now += size_max(1, size_min(next, LOOK_MS));
+  }
+  CU_ASSERT_TRUE(turns > 10);
+  CU_ASSERT_TRUE(paused * 1000 >= 2 * used && paused * 1000 <= 4 * used);
+  sys = fake_sys;
+  end();
+}
+
+/* ---- asked for ---- */
+
+static void pressure_asks_for_a_pass(void) {
+  begin();
+  get(2 << 20);
+  thin_out(20);
+  CU_ASSERT_EQUAL(turn(), UINT64_MAX);
+  compaction_pressed();
+  CU_ASSERT_TRUE(compaction_wanted());
+  (void)turn();
+  CU_ASSERT_EQUAL(passes(), 1);
+  CU_ASSERT_FALSE(compaction_wanted());
+  end();
+}
+
+static void without_a_thread_the_caller_works(void) {
+  begin();
+  options.background = CHOICE_BACKGROUND_OFF;
+  get(4 << 20);
+  thin_out(2);
+  size_t gained = compaction_now();
+  CU_ASSERT_TRUE(gained > 0);
+  CU_ASSERT_EQUAL(passes(), 1);
+  CU_ASSERT_EQUAL(zone_state(), ZONE_CLOSED); /* no zone that nobody could freeze */
+  CU_ASSERT_STRING_EQUAL(compaction_reason(), "background:off");
+  end();
+}
+
+static void a_sandbox_ends_meshing(void) {
+  begin();
+  get(32 << 20);
+  thin_out(20);
+  (void)turns_for(10000, UINT64_MAX);
+  CU_ASSERT_TRUE(zone_now().guest > 0);
+  (void)compaction_turn(fake.now, false);
+  CU_ASSERT_EQUAL(zone_state(), ZONE_CLOSED);
+  CU_ASSERT_EQUAL(zone_now().guest, 0);
+  compaction_pressed();
+  (void)compaction_turn(fake.now, false);
+  CU_ASSERT_EQUAL(zone_now().guest + zone_now().home, 0);
+  end();
+}
+
+/* ---- forks ---- */
+
+static uint32_t turning, turned;
+
+/* In place of the background thread, which isn't there: answers what forks ask. */
+static void *turner(unused void *arg) {
+  while (load_acquire(&turning)) {
+    (void)compaction_turn(load_relaxed(&fake.now), true);
+    add_relaxed(&turned, 1);
+    sched_yield();
+  }
+  return NULL;
+}
+
+/* Without a background thread to wait for, the engine's lock alone keeps a fork and a pass apart.
+ */
+static void a_fork_keeps_passes_away(void) {
+  pthread_t thread;
+  begin();
+  get(16 << 20);
+  thin_out(20);
+  turning = 1;
+  turned = 0;
+  CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, turner, NULL), 0);
+  for (int i = 0; i < 50; i++) {
+    add_relaxed(&fake.now, 100);
+    compaction_pressed();
+    compaction_before_fork();
+    uint64_t before = passes();
+    bool active = compact_active();
+    uint32_t from = load_relaxed(&turned);
+    while (load_relaxed(&turned) < from + 3) sched_yield(); /* turns that must do nothing */
+    CU_ASSERT_EQUAL(passes(), before);
+    CU_ASSERT_EQUAL(compact_active(), active);
+    compaction_after_fork_parent();
+  }
+  while (compaction_wanted()) sched_yield();
+  CU_ASSERT_TRUE(passes() > 0);
+  store_release(&turning, 0);
+  pthread_join(thread, NULL);
+  end();
+}
+
+static bool all_hold(int value) {
+  for (size_t i = 0; i < nobjects; i++)
+    for (size_t k = 0; k < SIZE; k++)
+      if (((char *)objects[i])[k] != (char)value) return false;
+  return true;
+}
+
+/* The background thread itself, which alone has the zone's descriptors: whoever forks waits until
+ * it has frozen the zone, and it begins nothing until the fork is over. */
+static void the_thread_freezes_for_a_fork(void) {
+  unsigned meshed = 0;
+  begin();
+  fake.real_clock = true;
+  options.background_threshold = 1000;
+  background_consider(1000);
+  CU_ASSERT_TRUE_FATAL(background_running());
+  for (int i = 0; i < 20; i++) {
+    if (i % 4 == 0) make_sparse(4 << 20); /* the thread sleeps or only looks: too small a heap */
+    (void)compaction_now();
+    meshed += zone_now().guest > 0;
+    compaction_before_fork();
+    CU_ASSERT_EQUAL(zone_state(), ZONE_CLOSED);
+    CU_ASSERT_EQUAL(zone_now().guest + zone_now().home, 0);
+    CU_ASSERT_FALSE(compact_active());
+    /* Everybody's own memory now: what is written here stays here. */
+    CU_ASSERT_TRUE(all_hold(1));
+    for (size_t k = 0; k < nobjects; k++) memset(objects[k], i + 2, SIZE);
+    CU_ASSERT_TRUE(all_hold(i + 2));
+    for (size_t k = 0; k < nobjects; k++) memset(objects[k], 1, SIZE);
+    compaction_after_fork_parent();
+  }
+  CU_ASSERT_TRUE(meshed >= 5);
+  (void)compaction_now();
+  background_stop();
+  CU_ASSERT_EQUAL(zone_state(), ZONE_CLOSED); /* nobody could freeze it any more */
+  CU_ASSERT_EQUAL(zone_now().guest + zone_now().home, 0);
+  CU_ASSERT_TRUE(all_hold(1));
+  end();
+}
+
+static void a_child_begins_anew(void) {
+  begin();
+  get(32 << 20);
+  thin_out(20);
+  (void)turns_for(10000, UINT64_MAX);
+  CU_ASSERT_EQUAL(passes(), 1);
+  CU_ASSERT_EQUAL(zone_freeze(), 0);
+  compaction_before_fork();
+  compaction_after_fork_child();
+  CU_ASSERT_EQUAL(zone_state(), ZONE_CLOSED);
+  CU_ASSERT_FALSE(compaction_wanted());
+  make_sparse(8 << 20);
+  compaction_pressed();
+  (void)turn();
+  CU_ASSERT_EQUAL(passes(), 2);
+  CU_ASSERT_TRUE(zone_now().guest > 0);
+  end();
+}
+
+/* How long the process stays unmeshed after it has been frozen by a sandbox or a fork. */
+static uint64_t unmeshed_for(void) {
+  uint64_t from = fake.now;
+  while (zone_now().guest == 0 && fake.now - from < 2000000) {
+    uint64_t next = turn();
+    fake.now += size_max(1, size_min(next, LOOK_MS));
+  }
+  return fake.now - from;
+}
+
+static void each_freeze_doubles_the_pause(void) {
+  uint64_t last = 0;
+  begin();
+  make_sparse(24 << 20);
+  (void)unmeshed_for();
+  CU_ASSERT_TRUE(zone_now().guest > 0);
+  for (int i = 0; i < 5; i++) {
+    (void)compaction_turn(fake.now, false); /* freezes as a fork does */
+    CU_ASSERT_EQUAL(zone_now().guest, 0);
+    make_sparse(24 << 20);
+    uint64_t pause = unmeshed_for();
+    CU_ASSERT_TRUE(zone_now().guest > 0);
+    if (i > 0) CU_ASSERT_TRUE(pause >= 2 * last - 2 * LOOK_MS && pause <= 2 * last + 4000);
+    last = pause;
+  }
+  /* A long time without any: as at first. */
+  fake.now += 10 * last;
+  (void)compaction_turn(fake.now, false);
+  make_sparse(24 << 20);
+  CU_ASSERT_TRUE(unmeshed_for() < last / 2);
+  end();
+}
+
+static const struct unit_test tests[] = {
+    {"nothing_to_gain_is_no_turn", nothing_to_gain_is_no_turn},
+    {"a_large_slack_begins_a_pass", a_large_slack_begins_a_pass},
+    {"a_restless_heap_is_waited_for", a_restless_heap_is_waited_for},
+    {"off_never_begins", off_never_begins},
+    {"aggressive_begins_for_less", aggressive_begins_for_less},
+    {"without_gain_it_backs_off", without_gain_it_backs_off},
+    {"a_pass_takes_its_share_of_a_processor", a_pass_takes_its_share_of_a_processor},
+    {"pressure_asks_for_a_pass", pressure_asks_for_a_pass},
+    {"without_a_thread_the_caller_works", without_a_thread_the_caller_works},
+    {"a_sandbox_ends_meshing", a_sandbox_ends_meshing},
+    {"a_fork_keeps_passes_away", a_fork_keeps_passes_away},
+    {"the_thread_freezes_for_a_fork", the_thread_freezes_for_a_fork},
+    {"a_child_begins_anew", a_child_begins_anew},
+    {"each_freeze_doubles_the_pause", each_freeze_doubles_the_pause},
+    {0},
+};
+
+int main(void) { return unit_main("compaction", tests); }
