@@ -126,7 +126,8 @@ static void begin(uint64_t now, bool may_mesh) {
   if (work.mesh_later) may_mesh = false;
   struct zone_stats zone;
   zone_stats(&zone);
-  if (zone.frozen != 0) slab_thaw_all();
+  /* Frames that are still shared must not be handed out by two slabs. */
+  if (zone.frozen != 0 && zone.stuck == 0) slab_thaw_all();
   compact_begin(may_mesh);
 }
 

@@ -297,6 +297,7 @@ static size_t freeze_all(void) {
     uint64_t offset = (uint64_t)(table.backing[at] - 1) * FRAME_SIZE;
     if (zone_sys->freeze(zone.fd, p, n * FRAME_SIZE, offset) != 0) {
       failed += n;
+      table.stats.stuck += n;
       table.stats.failures++;
     }
     for (size_t i = 0; i < n; i++) {

@@ -80,6 +80,7 @@ void zone_forget(void);
 
 struct zone_stats {
   size_t home, guest, frozen; /* frames */
+  size_t stuck;               /* frames counted as frozen that a refused freeze left shared */
   size_t mappings;            /* that all of them cost, beyond those that a plain arena has */
   size_t max_mappings;        /* vm.max_map_count when it was opened */
   size_t table;               /* bytes of the table of backings, as far as it was used */

@@ -360,6 +360,27 @@ static void the_thread_freezes_for_a_fork(void) {
   end();
 }
 
+/* What a refused freeze left shared is never handed out twice. */
+static void refused_freezes_share_no_object(void) {
+  begin();
+  make_sparse(8 << 20);
+  compaction_pressed();
+  (void)turn();
+  CU_ASSERT_TRUE(zone_now().guest > 0);
+  fake_zone_refuse(FAKE_ZONE_FREEZE, -ENOMEM, 1, 0);
+  (void)compaction_turn(fake.now, false);
+  CU_ASSERT_TRUE(zone_now().stuck > 0);
+  fake_zone_permit();
+  compaction_pressed();
+  (void)turn();
+  get(8 << 20);
+  for (size_t i = 0; i < nobjects; i++) *(size_t *)objects[i] = i;
+  bool own = true;
+  for (size_t i = 0; i < nobjects; i++) own = own && *(size_t *)objects[i] == i;
+  CU_ASSERT_TRUE(own);
+  end();
+}
+
 static void a_child_begins_anew(void) {
   begin();
   get(32 << 20);
@@ -425,6 +446,7 @@ static const struct unit_test tests[] = {
     {"a_sandbox_ends_meshing", a_sandbox_ends_meshing},
     {"a_fork_keeps_passes_away", a_fork_keeps_passes_away},
     {"the_thread_freezes_for_a_fork", the_thread_freezes_for_a_fork},
+    {"refused_freezes_share_no_object", refused_freezes_share_no_object},
     {"a_child_begins_anew", a_child_begins_anew},
     {"each_freeze_doubles_the_pause", each_freeze_doubles_the_pause},
     {0},

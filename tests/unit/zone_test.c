@@ -471,6 +471,7 @@ static void refused_freezes_are_counted(void) {
   *word(3) = 33;
   fake_zone_refuse(FAKE_ZONE_FREEZE, -ENOMEM, 1, 1);
   CU_ASSERT_EQUAL(zone_freeze(), 2);
+  CU_ASSERT_EQUAL(stats_now().stuck, 2);
   CU_ASSERT_EQUAL(zone_state(), ZONE_CLOSED);
   CU_ASSERT_EQUAL(stats_now().failures, 1);
   CU_ASSERT_EQUAL(*word(3), 33); /* nothing is lost here */
