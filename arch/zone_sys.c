@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/falloc.h>
+#include <linux/futex.h>
 #include <linux/memfd.h>
 #include <linux/userfaultfd.h>
 #include <string.h>
@@ -172,6 +174,97 @@ static size_t linux_max_mappings(void) {
   return value > 0 ? value : 65530;
 }
 
+/* ---- threads that wait ---- */
+
+enum {
+  CALL_FUTEX_WAITV = 449, /* numbers that all architectures share */
+  CALL_FUTEX_WAIT = 455,
+  PRIVATE = FUTEX_PRIVATE_FLAG, /* and in the flags of futex_wait */
+};
+
+static int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* "202 0x7f12 0x80 ...": the number, then arguments; "running" has none. */
+static bool parse_call(const char *text, long *number, uint64_t argument[4]) {
+  if (*text < '0' || *text > '9') return false;
+  for (*number = 0; *text >= '0' && *text <= '9'; text++) *number = *number * 10 + (*text - '0');
+  for (int i = 0; i < 4; i++) {
+    if (memcmp(text, " 0x", 3) != 0) return false;
+    argument[i] = 0;
+    for (text += 3; hex_digit(*text) >= 0; text++)
+      argument[i] = argument[i] << 4 | (uint64_t)hex_digit(*text);
+  }
+  return true;
+}
+
+/* Does a thread in this system call wait at an address that is not private? */
+static bool waits_openly(long number, const uint64_t argument[4]) {
+  switch (number) {
+  case SYS_futex:
+    switch (argument[1] & FUTEX_CMD_MASK) {
+    case FUTEX_WAIT:
+    case FUTEX_WAIT_BITSET:
+    case FUTEX_LOCK_PI:
+    case FUTEX_WAIT_REQUEUE_PI:
+    case 13: /* FUTEX_LOCK_PI2 */
+      return (argument[1] & PRIVATE) == 0;
+    default:
+      return false;
+    }
+  case CALL_FUTEX_WAIT:
+    return (argument[3] & PRIVATE) == 0;
+  default:
+    return false;
+  }
+}
+
+/* What the thread is doing as the kernel tells it; false when it has ended or can't be read. */
+static bool read_call(long directory, const char *tid, char text[160]) {
+  char path[32];
+  (void)sys_format(path, sizeof path, "%s/syscall", tid);
+  long fd = raw_call6(SYS_openat, directory, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
+  if (fd < 0) return false;
+  long n = raw_call3(SYS_read, fd, (long)text, 159);
+  linux_close((int)fd);
+  if (n <= 0) return false;
+  text[n] = 0;
+  return true;
+}
+
+struct entry { /* of getdents64 */
+  uint64_t inode, offset;
+  uint16_t length;
+  uint8_t type;
+  char name[];
+};
+
+static unsigned linux_waiters(uintptr_t *out, unsigned most) {
+  char entries[2048] __attribute__((aligned(8))), text[160];
+  unsigned count = 0, looked = 0;
+  uint64_t argument[4];
+  long number, n;
+  long directory = raw_call6(SYS_openat, AT_FDCWD, (long)"/proc/self/task",
+                             O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
+  if (directory < 0) return UINT_MAX;
+  while ((n = raw_call3(SYS_getdents64, directory, (long)entries, sizeof entries)) > 0)
+    for (long at = 0; at < n;) {
+      const struct entry *e = (const struct entry *)(entries + at);
+      at += e->length;
+      if (e->name[0] == '.' || !read_call(directory, e->name, text)) continue;
+      looked++;
+      if (!parse_call(text, &number, argument)) continue;
+      if (number == CALL_FUTEX_WAITV) looked = count = UINT_MAX / 2; /* its list isn't told */
+      if (!waits_openly(number, argument)) continue;
+      if (count < most) out[count] = (uintptr_t)argument[0];
+      count++;
+    }
+  linux_close((int)directory);
+  return n < 0 || looked == 0 || count >= UINT_MAX / 2 ? UINT_MAX : count;
+}
+
 static unsigned linux_kernel(void) {
   struct utsname name;
   unsigned part[2] = {0, 0}, i = 0;
@@ -199,6 +292,7 @@ const struct zone_sys_ops zone_sys_linux = {
     .shift = linux_shift,
     .close = linux_close,
     .max_mappings = linux_max_mappings,
+    .waiters = linux_waiters,
     .kernel = linux_kernel,
 };
 

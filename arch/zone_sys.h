@@ -44,6 +44,10 @@ struct zone_sys_ops {
   void (*close)(int descriptor);
   /* vm.max_map_count, 65530 where it can't be read. */
   size_t (*max_mappings)(void);
+  /* Where threads of this process wait on futexes that are not private: the kernel finds these by
+   * what lies behind an address, so they would never be woken once that is another page. Fills out
+   * with up to `most` addresses; returns how many there are, UINT_MAX where that can't be known. */
+  unsigned (*waiters)(uintptr_t *out, unsigned most);
   /* Kernel version as major * 1000 + minor. */
   unsigned (*kernel)(void);
 };

@@ -35,6 +35,7 @@
 #include <string.h>
 
 #include "arch/sys.h"
+#include "arch/zone_sys.h"
 #include "page/frames.h"
 #include "page/hugepage.h"
 #include "page/mover.h"
@@ -48,6 +49,7 @@ enum {
   SPARSE_PERCENT = 60,  /* of a hugepage that live in it at most, to be worth emptying */
   UNPLACED_LEAST = 256, /* frames for which another round with shorter runs is made */
   LONGEST_RUN = 16,
+  WAITERS_MAX = 64, /* threads that wait where nothing may be moved */
   SKIP_PASSES = 8,
   DENSE_PERCENT = 75, /* an owner of whose slots more are taken finds no host */
   TRIES = 100,        /* looks at a frame that keeps changing hands */
@@ -82,6 +84,8 @@ static struct {
   size_t owned;                     /* frames that owners by callbacks emptied */
   struct migration m;
   struct host_list lists[COMPACT_CLASSES];
+  uintptr_t waiters[WAITERS_MAX];
+  unsigned nwaiters;
   void *scratch;
   size_t scratch_bytes;
 } pass;
@@ -200,12 +204,27 @@ static bool convert_frames(hpn_t hpn) {
   return done > 0;
 }
 
+/* Does a thread wait in these frames in a way that ends with their memory? */
+static bool is_waited_on(pfn_t pfn, size_t n) {
+  uintptr_t from = (uintptr_t)arena_addr(pfn);
+  for (unsigned i = 0; i < pass.nwaiters; i++)
+    if (pass.waiters[i] - from < n * FRAME_SIZE) return true;
+  return false;
+}
+
+/* Looked for anew in every step. False when too many wait to keep them all in mind, or it can't be
+ * known: then nothing may be moved. */
+static bool know_waiters(void) {
+  pass.nwaiters = zone_sys->waiters(pass.waiters, WAITERS_MAX);
+  return pass.nwaiters <= WAITERS_MAX;
+}
+
 /* True when the hugepage is the zone's now. */
 static bool convert(hpn_t hpn) {
   struct hugepage *hp = &arena.hugepages[hpn.n];
   bool ok = false;
   frames_lock_discard();
-  if (frames_isolate(hpn)) {
+  if (!is_waited_on(hugepage_pfn(hpn), HUGEPAGE_FRAMES) && frames_isolate(hpn)) {
     ok = each_owner(hpn, is_movable, NULL) && zone_populate(hpn) == 0 && convert_frames(hpn);
     if (!ok) {
       zone_punch(hugepage_pfn(hpn), HUGEPAGE_FRAMES);
@@ -391,6 +410,7 @@ static size_t empty_owner(pfn_t pfn) {
   if (!look(pfn, &owner, &ops, &view)) return 1;
   size_t n = view.first.n + view.nframes + view.nguard - pfn.n;
   if (too_dense(&view) || ops->migrate == NULL) return n;
+  if (pass.m.mesh && is_waited_on(view.first, view.nframes)) return n;
   pass.m.mappings_left = pass.m.mesh ? mappings_allowed() : 0;
   frames_lock_discard();
   enum owner_verdict verdict = ops->isolate(owner, pfn);
@@ -511,6 +531,7 @@ void compact_abandon(void) { pass.phase = IDLE; }
 
 bool compact_step(uint64_t budget_us) {
   uint64_t began = sys->thread_cpu_us();
+  if (pass.phase != IDLE && pass.mesh && !know_waiters()) end_pass();
   while (pass.phase != IDLE) {
     /* A fork froze the zone since. */
     if (pass.mesh && zone_state() != ZONE_OPEN) {

@@ -220,6 +220,11 @@ static void fake_zone_close(int descriptor) {
 }
 
 static size_t fake_zone_max_mappings(void) { return fake_zone.max_mappings; }
+static unsigned fake_zone_waiters(uintptr_t *out, unsigned most) {
+  for (unsigned i = 0; i < fake_zone.nwaiters && i < most; i++) out[i] = fake_zone.waiters[i];
+  return fake_zone.nwaiters;
+}
+
 static unsigned fake_zone_kernel(void) { return fake_zone.kernel; }
 
 static const struct zone_sys_ops fake_zone_ops = {
@@ -236,6 +241,7 @@ static const struct zone_sys_ops fake_zone_ops = {
     .replace = fake_zone_replace,
     .close = fake_zone_close,
     .max_mappings = fake_zone_max_mappings,
+    .waiters = fake_zone_waiters,
     .kernel = fake_zone_kernel,
 };
 

@@ -63,7 +63,9 @@ struct fake_zone {
   int source[WATCH_SOURCES]; /* what watch_open says by source; 0 grants */
   unsigned kernel;           /* 6018 */
   size_t max_mappings;       /* 65530 */
-  const void *pinned;        /* a page that no shift moves: -EBUSY */
+  uintptr_t waiters[4];      /* where threads wait on futexes that are not private */
+  unsigned nwaiters;
+  const void *pinned; /* a page that no shift moves: -EBUSY */
   struct fake_ranges watched;
   struct fake_ranges waiting; /* somebody could wait here: watched, and not woken since */
   int open_files;             /* descriptors that were handed out and not closed */
