@@ -544,4 +544,4 @@ static const struct unit_test tests[] = {
     {0},
 };
 
-int main(void) { return unit_main("compact", tests); }
+int main(void) { return zone_unit_main("compact", tests); }

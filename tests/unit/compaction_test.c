@@ -453,4 +453,4 @@ static const struct unit_test tests[] = {
     {0},
 };
 
-int main(void) { return unit_main("compaction", tests); }
+int main(void) { return zone_unit_main("compaction", tests); }

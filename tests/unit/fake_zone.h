@@ -94,6 +94,12 @@ void fake_zone_clear_log(void);
 /* How many logged calls of this kind were granted. */
 unsigned fake_zone_logged(enum fake_zone_call call);
 
+struct unit_test;
+
+/* unit_main, but the tests are skipped where there is no mapping of a part of another mapping: an
+ * emulator's mremap has none. */
+int zone_unit_main(const char *suite, const struct unit_test *tests);
+
 /* Is nothing of the arena watched, and does nobody wait? (The staging range is the engine's own.)
  */
 bool fake_zone_quiet(void);

@@ -837,4 +837,4 @@ static const struct unit_test tests[] = {
     {0},
 };
 
-int main(void) { return unit_main("mesh", tests); }
+int main(void) { return zone_unit_main("mesh", tests); }

@@ -521,4 +521,4 @@ static const struct unit_test tests[] = {
     {0},
 };
 
-int main(void) { return unit_main("zone", tests); }
+int main(void) { return zone_unit_main("zone", tests); }
