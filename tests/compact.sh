@@ -67,18 +67,7 @@ on() {
   shift
   env LD_PRELOAD="$lib" QUIRE_CONF="$conf" "$@"
 }
-# The same by way of a command that takes one, as setpriv and refuse do.
-through() { # CONF WRAPPER... -- COMMAND...
-  local conf=$1 wrapper=()
-  shift
-  while [[ $1 != -- ]]; do
-    wrapper+=("$1")
-    shift
-  done
-  shift
-  "${wrapper[@]}" env LD_PRELOAD="$lib" QUIRE_CONF="$conf" "$@"
-}
-export -f on through
+export -f on
 export lib
 
 # ---- torture ----
