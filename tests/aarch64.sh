@@ -1,52 +1,30 @@
 #!/bin/bash
-# Cross-compiles the library for aarch64 and runs the unit tests under qemu-user. CUnit is not there for a foreign machine:
-# tests/unit/plain stands in for it, and the ring of liburing is left out.
+# Cross-compiles the library for aarch64 and runs the unit tests under qemu-user, which has no restartable sequences:
+# tests/aarch64-system.sh has.
 # serial
 # timeout: 900
 set -u
 cd "$(dirname "$0")/.." || exit 1
+# shellcheck source=tests/aarch64/build.sh
+. tests/aarch64/build.sh
 export QUIRE_STEPS=${QUIRE_STEPS:-20000}
 # An emulator keeps books of all address space that is reserved: little of it will do.
 export QUIRE_CONF=reserve:2G
-prefix=aarch64-linux-gnu-
-sysroot=/usr/aarch64-linux-gnu
-out=build/check-aarch64/tests
 status=0
-for tool in ${prefix}gcc qemu-aarch64; do
-  command -v $tool >/dev/null || { echo "SKIP aarch64: no $tool here"; exit 0; }
-done
-[[ -e $sysroot/lib/libc.so.6 ]] || { echo "SKIP aarch64: no C library for it in $sysroot"; exit 0; }
+why=$(lacking | head -n 1)
+command -v qemu-aarch64 >/dev/null || why="no qemu-aarch64 here"
+[[ -z $why ]] || { echo "SKIP aarch64: $why"; exit 0; }
 
-mkdir -p $out
-log=$out/build.log
-if ! make -s -j"$(nproc)" CROSS=$prefix B=build/check-aarch64 URING=no CFLAGS="-O2 -g -Werror" objects >$log 2>&1; then
-  echo "FAIL build: $(grep -E 'error|Error' $log | head -n 2 | tr '\n' ' ')"
-  exit 1
-fi
-echo "PASS build"
-
-flags="-std=gnu17 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Werror -Itests/unit/plain -I. -Iinclude -fno-builtin-malloc -fno-strict-aliasing"
-support="tests/unit/plain/plain.c $(find tests/unit -maxdepth 1 -name '*.c' ! -name '*_test.c' ! -name check.c | tr '\n' ' ')"
-core=$(find arch page slab alloc -name '*.c' | sed 's,^,build/check-aarch64/,; s,c$,o,' | tr '\n' ' ')
-
-build() { # name
-  # shellcheck disable=SC2086
-  ${prefix}gcc $flags "tests/unit/$1.c" $support $core -lpthread -o "$out/$1" 2>"$out/$1.log"
-}
-
+build_library objects || exit 1
 for source in tests/unit/*_test.c; do
   name=$(basename "$source" .c)
-  if ! build "$name"; then
-    echo "FAIL $name: does not compile: $(grep -m 1 error "$out/$name.log")"
-    status=1
-    continue
-  fi
-  timeout 200 qemu-aarch64 -L $sysroot "$out/$name" >"$out/$name.out" 2>&1
+  build_test "$name" || { status=1; continue; }
+  timeout 200 qemu-aarch64 -L $sysroot "$out/tests/$name" >"$out/tests/$name.out" 2>&1
   code=$?
-  grep -E '^(PASS|FAIL|SKIP) ' "$out/$name.out" | sed -E "s/^([A-Z]+) /\1 ${name%_test}./"
+  grep -E '^(PASS|FAIL|SKIP) ' "$out/tests/$name.out" | sed -E "s/^([A-Z]+) /\1 ${name%_test}./"
   if ((code != 0)); then
     status=1
-    grep -q '^FAIL ' "$out/$name.out" || echo "FAIL $name: ended with status $code: $(tail -n 1 "$out/$name.out")"
+    grep -q '^FAIL ' "$out/tests/$name.out" || echo "FAIL $name: ended with status $code: $(tail -n 1 "$out/tests/$name.out")"
   fi
 done
 exit $status

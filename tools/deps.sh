@@ -1,7 +1,10 @@
 #!/bin/sh
 # Installs the Debian packages that quire needs and that are missing; nothing else is touched.
 #
-#   tools/deps.sh [build] [demo] [check] [bench]     (no argument: all of them)
+#   tools/deps.sh [build] [demo] [check] [bench] [aarch64]     (no argument: all of them but aarch64)
+#
+# aarch64 is what tests/aarch64-system.sh needs: 150 MB to fetch, and a kernel that only Debian has as a package
+# that can be installed on another machine.
 #
 # Needs nothing but dpkg and apt. Where nothing is missing it asks dpkg once and is done. Packages that
 # bring a service (redis, nginx, PostgreSQL) are installed without starting it: the tests run their own,
@@ -24,6 +27,8 @@ bench='libbenchmark-dev libjemalloc2
   libtcmalloc-minimal4|libtcmalloc-minimal4t64|libgoogle-perftools4
   libmimalloc2.0|libmimalloc3|libmimalloc2 gnuplot-nox
   redis-server redis-tools sqlite3 libsqlite3-dev python3 nodejs'
+aarch64='gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm
+  debian-installer-12-netboot-arm64|debian-installer-13-netboot-arm64'
 
 needs=
 for role in ${*:-build demo check bench}; do
@@ -32,7 +37,8 @@ for role in ${*:-build demo check bench}; do
     demo) needs="$needs $build $demo" ;;
     check) needs="$needs $build $check" ;;
     bench) needs="$needs $build $bench" ;;
-    *) echo "deps: no role '$role' (build, demo, check, bench)" >&2; exit 2 ;;
+    aarch64) needs="$needs $build $aarch64" ;;
+    *) echo "deps: no role '$role' (build, demo, check, bench, aarch64)" >&2; exit 2 ;;
   esac
 done
 

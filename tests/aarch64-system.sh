@@ -1,0 +1,108 @@
+#!/bin/bash
+# The unit tests, and a preloaded program, on an emulated aarch64 machine. Unlike qemu-user it has a real kernel, and with it
+# restartable sequences.
+#
+#   tests/aarch64-system.sh [NAME...]      only these unit tests
+#
+# Needs qemu-system-aarch64 and a kernel for it: QUIRE_AARCH64_KERNEL=FILE, or that of Debian's installer
+# (tools/deps.sh aarch64 installs both). The machine's disk is an initramfs made here, of C programs only.
+# serial
+# timeout: 900
+set -u
+export LC_ALL=C
+cd "$(dirname "$0")/.." || exit 1
+# shellcheck source=tests/aarch64/build.sh
+. tests/aarch64/build.sh
+# Emulation is slow; what takes other threads' caches is what this machine is for.
+steps=${QUIRE_STEPS:-2000}
+hammer=${QUIRE_STEPS:-100000}
+seconds=800
+if [[ ${QUIRE_LONG:-0} != 0 ]]; then steps=20000 hammer=2000000 seconds=16000; fi
+
+kernel=${QUIRE_AARCH64_KERNEL:-}
+for file in /usr/lib/debian-installer/images/*/arm64/text/debian-installer/arm64/linux; do
+  [[ -n $kernel || ! -e $file ]] || kernel=$file
+done
+why=$(lacking | head -n 1)
+command -v qemu-system-aarch64 >/dev/null || why="no qemu-system-aarch64 here (tools/deps.sh aarch64)"
+[[ -n $why || -r $kernel ]] || why="no aarch64 kernel here (tools/deps.sh aarch64, or QUIRE_AARCH64_KERNEL=FILE)"
+[[ -z $why ]] || { echo "SKIP aarch64-system: $why"; exit 0; }
+
+build_library objects $out/libquire.so || exit 1
+names=${*:-$(find tests/unit -maxdepth 1 -name '*_test.c' | sed 's,.*/\(.*\)\.c,\1,' | sort)}
+status=0
+built=()
+for name in $names; do
+  if build_test "$name"; then built+=("$name"); else status=1; fi
+done
+for program in aarch64/init background/caches; do
+  # shellcheck disable=SC2086
+  if ! ${prefix}gcc -std=gnu17 -D_GNU_SOURCE -O1 -g -fno-builtin -Wall -Wextra -Wno-unused-function -Iinclude \
+    tests/$program.c -lpthread -o "$out/${program#*/}" 2>"$out/build.log"; then
+    echo "FAIL build: $program: $(grep -m 1 error "$out/build.log")"
+    exit 1
+  fi
+done
+
+# ---- the initramfs: a cpio archive of the kind "newc" ----
+inode=0
+pad() { head -c $(((4 - $1 % 4) % 4)) /dev/zero; }
+member() { # path mode [file] [major minor]
+  local size=0
+  [[ -z ${3:-} ]] || size=$(stat -c %s "$3")
+  inode=$((inode + 1))
+  printf '070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\0' $inode $(($2)) 0 0 1 0 "$size" \
+    0 0 "${4:-0}" "${5:-0}" $((${#1} + 1)) 0 "$1"
+  pad $((110 + ${#1} + 1))
+  [[ -z ${3:-} ]] || cat "$3"
+  pad "$size"
+}
+directory() { member "$1" 0040755; }
+program() { # path file
+  ${prefix}strip -o $out/stripped "$2"
+  member "$1" 0100755 $out/stripped
+}
+archive() {
+  local name
+  for name in dev proc sys tmp lib tests preloaded; do directory $name; done
+  member dev/console 0020600 "" 5 1
+  for name in ld-linux-aarch64.so.1 libc.so.6 libm.so.6; do member lib/$name 0100755 $sysroot/lib/$name; done
+  program lib/libquire.so $out/libquire.so
+  program init $out/init
+  program preloaded/caches $out/caches
+  for name in "${built[@]}"; do program "tests/$name" "$out/tests/$name"; done
+  member TRAILER!!! 0
+}
+archive >$out/initramfs
+
+# ---- the machine; unknown words of the command line become its first process's environment ----
+console=$out/console.log
+timeout --foreground $seconds qemu-system-aarch64 -M virt -cpu cortex-a72 -smp 2 -m 2G -accel tcg,thread=multi \
+  -nodefaults -no-user-config -display none -no-reboot -serial stdio -kernel "$kernel" -initrd $out/initramfs \
+  -append "console=ttyAMA0 quiet panic=-1 SECONDS_EACH=$((seconds / 4)) QUIRE_STEPS=$steps STEPS_tcache_test=$hammer" \
+  </dev/null 2>&1 | tr -d '\r' >$console
+
+# What each program printed, named; a program that died or said nothing can't say so itself.
+lines=$(awk '
+  $1 == "BEGIN" { name = $2; sub(/_test$/, "", name); where = "in " name; said = failed = 0; next }
+  $1 == "END" {
+    if ($2 == "all") whole = 1
+    else if ($3 != 0 && !failed) print "FAIL " name ": ended with wait status " $3 ": " last
+    else if (!said) print "FAIL " name ": tested nothing"
+    where = "after " name
+    next
+  }
+  /^(PASS|FAIL|SKIP) / {
+    # This machine is for taking caches: nothing of that may be left out.
+    verdict = $1 == "SKIP" && name == "tcache" ? "FAIL" : $1
+    said++
+    failed += verdict == "FAIL"
+    sub(/^[A-Z]+ /, "")
+    print verdict, name "." $0
+    next
+  }
+  NF > 0 { last = $0 }
+  END { if (!whole) print "FAIL machine: stopped " where ": " last }' $console)
+echo "$lines"
+grep -q '^FAIL ' <<<"$lines" && status=1
+exit $status
