@@ -4,12 +4,16 @@
 #
 #   tests/aarch64-system.sh [NAME...]      only these unit tests
 #
-# Needs qemu-system-aarch64 and a kernel for it: QUIRE_AARCH64_KERNEL=FILE, or that of Debian's installer
+# Runs in make check-long, or when QUIRE_AARCH64_KERNEL is set. Needs qemu-system-aarch64 and a kernel for it: QUIRE_AARCH64_KERNEL=FILE, or that of Debian's installer
 # (tools/deps.sh aarch64 installs both). The machine's disk is an initramfs made here, of C programs only.
 # serial
 # timeout: 900
 set -u
 export LC_ALL=C
+if [[ ${QUIRE_LONG:-0} == 0 && $# == 0 && -z ${QUIRE_AARCH64_KERNEL:-} ]]; then
+  echo "SKIP aarch64-system: it takes long: make check-long runs it"
+  exit 0
+fi
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=tests/aarch64/build.sh
 . tests/aarch64/build.sh
