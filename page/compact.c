@@ -6,23 +6,29 @@
  *   SCORE    every hugepage of slabs: how much lives in it, from its owners' own words
  *   CONVERT  the densest hugepages become the zone's: their slabs are hosts
  *   LIST     the hosts by class, the fullest first
- *   EMPTY    the other hugepages, the sparsest first: each owner is isolated, migrated onto hosts
- * as far as they fit, and put back; one that fits nowhere becomes a host by itself COLLAPSE
- * hugepages of the zone get one page of memory each and are mapped by it
+ *   EMPTY    the other hugepages, the sparsest first: each owner is isolated, migrated onto
+ *            hosts as far as they fit, and put back; what fits nowhere becomes a host itself
+ *   COLLAPSE hugepages of the zone get one page of memory each and are mapped by it
  *
- *   OWNED -> SCORE -> CONVERT -> LIST -> EMPTY -> (EMPTY again, with shorter runs) -> COLLAPSE ->
- * over without a zone: OWNED -> SCORE -> EMPTY -> over
+ *   OWNED -> SCORE -> CONVERT -> LIST -> EMPTY -> COLLAPSE -> over
+ *            EMPTY -> EMPTY, with shorter runs for what found no place
+ *   without a zone: OWNED -> SCORE -> EMPTY -> over
  *
  * Whole hugepages of hosts are the aim, since they stay mapped by one entry, and as many are made
  * as would hold most of what lives. What is left are classes of which they hold too little; a lone
  * host costs no memory but a mapping.
  *
- * The two scanners, CONVERT's and EMPTY's, go by score in LEVELS steps from both ends of the same
- * list of hugepages. What refused (a pin, the kernel) is left alone for some passes (skip).
+ * The two scanners, CONVERT's and EMPTY's, go by score, in SCORE_LEVELS steps, from both ends of
+ * the same list of hugepages. What refused (a pin, the kernel) is left alone for some passes
+ * (skip).
  *
- * Mappings are the scarce good. The shortest run worth one is chosen per round so that the frames
- * that are left could be placed with the mappings that are left: with few mappings only long runs
- * are mapped, which save more each.
+ * Mappings are the scarce good. The shortest run worth one is chosen for each hugepage so that what
+ * is left could be placed with the mappings that are left: with few of them only long runs are
+ * mapped, which save more each.
+ *
+ * A thread that waits on a futex that is not private is found by the kernel by the page it waits
+ * on, so frames on which one waits are left alone; they are looked for at the beginning of each
+ * step.
  *
  * A hugepage is converted in pieces, so that nobody waits for the copying of all of it: the pieces
  * become one mapping again since their offsets follow each other.
