@@ -41,6 +41,7 @@ build() { # NAME [flags...]
 }
 build sparse
 build refuse
+build waiters -I"$here/compact"
 [[ ! -f /usr/include/liburing.h ]] || build torture "$here/compact/torture_io.c" -luring
 
 # check NAME COMMAND...: must succeed; 77 is a skip, whose reason is the last line that it printed. So is a
@@ -105,6 +106,9 @@ check "background:off gives back what is empty" env LD_PRELOAD="$lib" QUIRE_CONF
 check "a child that compacts by itself" env LD_PRELOAD="$lib" "$work/sparse" child
 check "a child that compacts after its parent has" env LD_PRELOAD="$lib" "$work/sparse" child later
 check "all descriptors are closed while it works" env LD_PRELOAD="$lib" "$work/sparse" closes
+for kind in private shared; do
+  check "threads that wait on $kind semaphores" env LD_PRELOAD="$lib" "$work/waiters" $kind
+done
 check "under seccomp" "$work/refuse" kill env LD_PRELOAD="$lib" "$work/sparse" hollow
 check "a program that sandboxes itself once it is meshed" env LD_PRELOAD="$lib" "$work/sparse" sandboxes
 check "userfaultfd is refused with EPERM" "$work/refuse" EPERM env LD_PRELOAD="$lib" "$work/sparse" hollow
