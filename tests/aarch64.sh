@@ -19,6 +19,11 @@ build_library objects || exit 1
 for source in tests/unit/*_test.c; do
   name=$(basename "$source" .c)
   build_test "$name" || { status=1; continue; }
+  # These are about memory that is mapped twice, and mremap of no length fails there.
+  case $name in compact_test | compaction_test | mesh_test | mover_test | zone_test)
+    echo "SKIP $name: qemu-user can't map memory twice; tests/aarch64-system.sh runs it"
+    continue ;;
+  esac
   timeout 200 qemu-aarch64 -L $sysroot "$out/tests/$name" >"$out/tests/$name.out" 2>&1
   code=$?
   grep -E '^(PASS|FAIL|SKIP) ' "$out/tests/$name.out" | sed -E "s/^([A-Z]+) /\1 ${name%_test}./"
