@@ -370,7 +370,7 @@ static void books_hold(size_t object_size, struct random *r, uint64_t steps) {
 
 static void books_hold_step_by_step(void) {
   struct random r = {test_seed()};
-  uint64_t steps = test_steps(10000);
+  uint64_t steps = test_steps(30000) / 10; /* each is followed by a check of all */
   settled = detached = 0;
   for (unsigned i = 0; i < array_size(sizes); i++) books_hold(sizes[i], &r, steps);
   printf("%u runs settled, %u given up\n", settled, detached);
@@ -817,7 +817,7 @@ static void frees_meanwhile(size_t object_size, struct random *r) {
 
 static void others_free_while_it_moves(void) {
   struct random r = {test_seed()};
-  for (uint64_t round = 0; round < test_steps(100); round++)
+  for (uint64_t round = 0; round < test_steps(30000) / 300; round++)
     frees_meanwhile(sizes[random_below(&r, 8)], &r);
 }
 

@@ -448,7 +448,7 @@ static void each_memory_call_refused(void) {
 static void random_lifts_lose_nothing(void) {
   enum { FRAMES = 256 };
   struct random r = {test_seed()};
-  uint64_t steps = test_steps(2000);
+  uint64_t steps = test_steps(20000) / 10;
   begin();
   for (size_t i = 0; i < FRAMES; i++) memset(page(i), (int)(i % 251), FRAME_SIZE);
   for (uint64_t step = 0; step < steps; step++) {
