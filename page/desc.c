@@ -52,7 +52,7 @@ void *desc_alloc(struct desc_cache *cache) {
   } else if ((size_t)(cache->end - cache->bump) >= cache->size || refill(cache)) {
     d = (struct desc *)cache->bump;
     cache->bump += cache->size;
-    d->cache = cache;
+    store_relaxed(&d->cache, cache); /* for peekers, who may come by a stale pointer */
   }
   if (d != NULL) cache->nlive++;
   lock_release(&cache->lock);

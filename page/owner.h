@@ -53,7 +53,7 @@ struct owner_ops {
 /* The operations of a descriptor, NULL for those that own no frames. */
 static inline const struct owner_ops *owner_ops_of(const void *owner) {
   const struct desc *desc = owner;
-  return desc->cache->ops;
+  return load_relaxed(&desc->cache)->ops;
 }
 
 #endif

@@ -195,7 +195,7 @@ static void now_filled(struct slab *slab, uint32_t frames) {
 
 /* System pages larger than frames are left whole. */
 static void hollow(struct slab *slab, struct migration *m) {
-  uint32_t idle = ~slab_live_frames(slab) & slab_all_frames(slab) & ~slab->holes;
+  uint32_t idle = ~(uint32_t)slab_dirty(slab) & slab_all_frames(slab) & ~slab->holes;
   uint32_t done = 0;
   if (sys_page_size() != FRAME_SIZE) return;
   for (uint32_t left = idle; left != 0;) {
