@@ -14,8 +14,8 @@
  * descriptors, to freeze the zone before its next unit of work. While `forks` is raised no pass
  * begins. A process that forks again and again is left unmeshed for a time that doubles.
  *
- * Lock: `engine` (RANK_COMPACT) is held while the engine works, by the background thread or by a
- * thread that asked for a pass and has none. */
+ * Lock: `engine` (RANK_COMPACT) is held while a pass begins, works or is abandoned, by the
+ * background thread or by a thread that asked for a pass and has none, and throughout a fork. */
 #include "alloc/compaction.h"
 
 #include "alloc/background.h"
@@ -69,7 +69,7 @@ static bool aggressive(void) { return options.compact == CHOICE_COMPACT_AGGRESSI
 
 /* ---- policy ---- */
 
-/* Bytes that slabs hold, and those of them in which nothing lives. */
+/* Bytes that slabs hold with nothing living in them; *held: all that they hold. */
 static size_t slack(size_t *held) {
   size_t free_bytes = 0, nframes = 0;
   struct frames_stats frames;
@@ -194,17 +194,16 @@ uint64_t compaction_turn(uint64_t now, bool may_mesh) {
   answer_freeze(now);
   if (!may_mesh) give_up_zone(now);
   if (load_acquire(&shared.forks) != 0) return 1;
-  if (!compact_active()) {
-    if (!due(now, &next)) return next;
-    if (work.serving != 0) {
-      (void)tcache_reclaim(true);
-      (void)bin_trim(true);
-      (void)frames_purge(0);
-    }
-    begin(now, may_mesh);
+  bool active = compact_active();
+  if (!active && !due(now, &next)) return next;
+  if (!active && work.serving != 0) {
+    (void)tcache_reclaim(true);
+    (void)bin_trim(true);
+    (void)frames_purge(0);
   }
   uint64_t began = sys->thread_cpu_us();
   lock_acquire(&shared.engine);
+  if (!active) begin(now, may_mesh);
   bool over = compact_step(STEP_US);
   lock_release(&shared.engine);
   if (over) finish(now);
@@ -214,11 +213,6 @@ uint64_t compaction_turn(uint64_t now, bool may_mesh) {
 
 void compaction_pressed(void) {
   if (options.compact != CHOICE_COMPACT_OFF) (void)add_relaxed(&shared.asked, 1);
-}
-
-bool compaction_wanted(void) {
-  return load_relaxed(&shared.freeze) != 0 ||
-         load_relaxed(&shared.asked) != load_relaxed(&shared.done) || compact_active();
 }
 
 /* Without a background thread. */
@@ -250,8 +244,10 @@ size_t compaction_now(void) {
 }
 
 void compaction_stop(void) {
-  if (compact_active()) compact_abandon();
+  lock_acquire(&shared.engine);
+  compact_abandon();
   give_up_zone(sys->now_ms());
+  lock_release(&shared.engine);
   store_release(&shared.freeze, 0);
   sys_futex_wake(&shared.freeze, INT32_MAX);
 }
@@ -287,12 +283,4 @@ void compaction_after_fork_child(void) {
   shared.asked = shared.done = 0;
   work = (typeof(work)){0};
   lock_reset(&shared.engine);
-}
-
-/* ---- looking ---- */
-
-const char *compaction_reason(void) {
-  if (options.compact == CHOICE_COMPACT_OFF) return "compact:off";
-  if (options.background == CHOICE_BACKGROUND_OFF) return "background:off";
-  return zone_state_text(zone_state());
 }

@@ -15,9 +15,6 @@ void compaction_pressed(void);
  * background thread; then without meshing. Bytes gained. No lock may be held. */
 size_t compaction_now(void);
 
-/* Does somebody wait for a pass or a freeze? The background thread then doesn't sleep. */
-bool compaction_wanted(void);
-
 /* Before a fork: has the background thread give the zone up, and keeps it from beginning another
  * until the fork is over. Before any lock is taken. */
 void compaction_before_fork(void);
@@ -26,8 +23,5 @@ void compaction_after_fork_child(void);
 
 /* The background thread ends: nothing may stay shared, since nobody could freeze it any more. */
 void compaction_stop(void);
-
-/* What keeps memory from being meshed: a word for statistics. */
-const char *compaction_reason(void);
 
 #endif
