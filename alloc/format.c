@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #include "arch/compiler.h"
-#include "page/arena.h"
+#include "page/zone.h"
 #include "quire.h"
 
 struct sink {
@@ -152,17 +152,8 @@ static void counted(struct sink *s, const char *label, uint64_t n, const char *w
 }
 
 static void compaction(struct sink *s, const struct quire_stats *st) {
-  static const char *const states[] = {
-      "not begun",
-      "open",
-      "not permitted (userfaultfd)",
-      "not with this kernel (Linux 6.12)",
-      "no memory for it",
-      "not with pages of this size",
-  };
   char a[16];
-  emit(s, "compaction: meshing %s\n",
-       st->mesh_state < array_size(states) ? states[st->mesh_state] : "?");
+  emit(s, "compaction: meshing: %s\n", zone_state_text(st->mesh_state));
   emit(s, "  %-24s %12s\n", "without memory in slabs", human(st->hollow << FRAME_SHIFT, a));
   emit(s, "  %-24s %12s  of these\n", "guests", human(st->guests << FRAME_SHIFT, a));
   emit(s, "  %-24s %12s  in %llu mappings\n", "hosts", human(st->zone << FRAME_SHIFT, a),

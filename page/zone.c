@@ -178,7 +178,7 @@ enum zone_state zone_open(bool force, int inherited) {
 
 enum zone_state zone_state(void) { return load_relaxed(&zone.state); }
 
-const char *zone_state_text(enum zone_state state) {
+const char *zone_state_text(uint64_t state) {
   static const char *const texts[] = {
       [ZONE_CLOSED] = "not open",
       [ZONE_OPEN] = "open",
@@ -187,7 +187,7 @@ const char *zone_state_text(enum zone_state state) {
       [ZONE_NO_MEMORY] = "no file of memory or no address space",
       [ZONE_NO_PAGES] = "system pages are larger than frames",
   };
-  return texts[state];
+  return state < array_size(texts) ? texts[state] : "unknown";
 }
 
 /* ---- changing the backing ---- */

@@ -37,7 +37,8 @@ enum zone_state {
  * UFFDIO_MOVE has known defects. inherited: a descriptor of /dev/userfaultfd, -1 without. */
 enum zone_state zone_open(bool force, int inherited);
 enum zone_state zone_state(void);
-const char *zone_state_text(enum zone_state state);
+/* For people; of any number, as one read from a snapshot may be. */
+const char *zone_state_text(uint64_t state);
 
 /* Maps n frames of the zone that begin at `at` over frames that begin at pfn: at == pfn makes HOME,
  * else GUEST. Their contents are lost. The caller owns them. 0 or a negative errno with nothing
