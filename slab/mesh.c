@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "page/hugepage.h"
+#include "page/poison.h"
 #include "page/zone.h"
 
 struct desc_cache mesh_cache = DESC_CACHE_INIT(sizeof(struct mesh), "mesh", NULL);
@@ -270,10 +270,10 @@ struct slab *mesh_leave(struct bin *bin, struct slab *slab) {
 static cold void give_up(struct slab *slab) {
   pfn_t pfn = slab->pfn;
   size_t n = slab->nframes;
+  if (slab->holes != 0) frames_fill(pfn, slab->holes);
   memmap_clear(pfn, n, MEMDESC_SLAB);
-  slab->state = SLAB_FREE;
   desc_free(slab);
-  memmap_set(pfn, n, memdesc_make(MEMDESC_POISON, 0, &arena.hugepages[pfn_hugepage(pfn).n]));
+  poison_set(pfn, n);
 }
 
 bool mesh_release(struct slab *slab) {
