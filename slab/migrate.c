@@ -378,8 +378,10 @@ static unsigned move_span(struct plan *plan, unsigned from, unsigned to, struct 
       back &= ~mask_of(at, n);
     }
     lift_end(&lift);
-  } else if (err == -EBUSY) {
-    m->pinned++;
+  } else {
+    /* A page is pinned, or the program has changed the memory's ways (mlock, mprotect): not again
+     * soon. */
+    m->pinned += err == -EBUSY;
     guest->skip = SKIP_ATTEMPTS;
     now_filled(guest, mask_of(first, end - first));
   }
@@ -449,7 +451,11 @@ static void become_host(struct plan *plan, struct migration *m) {
   lock_acquire(&plan->bin->lock);
   bool ok = mesh_prepare(slab);
   lock_release(&plan->bin->lock);
-  if (!ok || !move_home(plan)) return;
+  if (!ok) return;
+  if (!move_home(plan)) {
+    slab->skip = SKIP_ATTEMPTS;
+    return;
+  }
   lock_acquire(&plan->bin->lock);
   mesh_make_home(slab);
   lock_release(&plan->bin->lock);
