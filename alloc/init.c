@@ -8,8 +8,8 @@
  *
  * Fork. All locks are taken in order of rank before, released after in the parent, reset in the
  * child, which is then alone: compaction, background, discard, registry and thread caches, transfer
- * areas, bins, zone, frames, descriptor caches and their region. Work in progress elsewhere is
- * finished first, since it runs under one of these. */
+ * areas, bins, pins, failed frames, zone, frames, descriptor caches and their region. Work in
+ * progress elsewhere is finished first, since it runs under one of these. */
 #include "alloc/init.h"
 
 #include <errno.h>
@@ -67,13 +67,23 @@ void alloc_configure(void) {
   if (exchange_acq_rel(&done, 1) == 0) options_parse(variable("QUIRE_CONF"), complain);
 }
 
-/* Which descriptor a service manager calls by this name: they are numbered from 3 on, in the order
- * of the names in LISTEN_FDNAMES (sd_listen_fds_with_names(3)). -1 for none. */
+static size_t number(const char *name) {
+  const char *text = variable(name);
+  size_t value = 0;
+  for (; text != NULL && *text >= '0' && *text <= '9' && value < SIZE_MAX / 100; text++)
+    value = value * 10 + (size_t)(*text - '0');
+  return text != NULL && *text == 0 ? value : 0;
+}
+
+/* Which descriptor a service manager calls by this name: LISTEN_FDS of them are numbered from 3 on,
+ * in the order of the names in LISTEN_FDNAMES (sd_listen_fds_with_names(3)). The variables may have
+ * been meant for a parent: LISTEN_PID tells. -1 for none. */
 static int listen_descriptor(const char *name) {
   enum { FIRST = 3 };
   const char *names = variable("LISTEN_FDNAMES");
-  size_t n = strlen(name);
-  for (int fd = FIRST; names != NULL; fd++) {
+  size_t n = strlen(name), end_fd = FIRST + number("LISTEN_FDS");
+  if (number("LISTEN_PID") != (size_t)getpid()) return -1;
+  for (int fd = FIRST; names != NULL && (size_t)fd < end_fd; fd++) {
     const char *end = strchr(names, ':');
     size_t length = end == NULL ? strlen(names) : (size_t)(end - names);
     if (length == n && memcmp(names, name, n) == 0) return fd;

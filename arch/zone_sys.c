@@ -10,7 +10,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 
 #include "arch/rawcall.h"
@@ -95,6 +97,17 @@ static int linux_punch(int zone, uint64_t offset, size_t length) {
                         (long)offset, (long)length, 0, 0);
 }
 
+/* A wrong number may name anything; only this device may be asked for a watch. Its number is given
+ * out at boot, so it is compared with the device's own where that can be seen, else its class. */
+static bool is_watch_device(int fd) {
+  enum { MISC = 10 }; /* major number, for ever */
+  struct stat st, own;
+  if (raw_call3(SYS_fstat, fd, (long)&st, 0) != 0 || !S_ISCHR(st.st_mode)) return false;
+  if (raw_call6(SYS_newfstatat, AT_FDCWD, (long)"/dev/userfaultfd", (long)&own, 0, 0, 0) == 0)
+    return S_ISCHR(own.st_mode) && own.st_rdev == st.st_rdev;
+  return major(st.st_rdev) == MISC;
+}
+
 /* Faults of the kernel on the program's behalf must be served too, or its system calls would fail:
  * so not with UFFD_USER_MODE_ONLY. */
 static int linux_watch_open(enum watch_source source, int inherited) {
@@ -113,6 +126,10 @@ static int linux_watch_open(enum watch_source source, int inherited) {
   default: /* the process's, not this thread's */
     device = sys_process_descriptor(inherited);
     if (device < 0) return (int)device;
+    if (!is_watch_device((int)device)) {
+      linux_close((int)device);
+      return -EBADF;
+    }
     fd = raw_call3(SYS_ioctl, device, IOCTL_NEW_WATCH, O_CLOEXEC | O_NONBLOCK);
     linux_close((int)device);
     break;
@@ -179,6 +196,7 @@ static size_t linux_max_mappings(void) {
 enum {
   CALL_FUTEX_WAITV = 449, /* numbers that all architectures share */
   CALL_FUTEX_WAIT = 455,
+  LOCK_PI2 = 13,                /* FUTEX_LOCK_PI2 */
   PRIVATE = FUTEX_PRIVATE_FLAG, /* and in the flags of futex_wait */
 };
 
@@ -209,7 +227,7 @@ static bool waits_openly(long number, const uint64_t argument[4]) {
     case FUTEX_WAIT_BITSET:
     case FUTEX_LOCK_PI:
     case FUTEX_WAIT_REQUEUE_PI:
-    case 13: /* FUTEX_LOCK_PI2 */
+    case LOCK_PI2:
       return (argument[1] & PRIVATE) == 0;
     default:
       return false;
@@ -243,7 +261,8 @@ struct entry { /* of getdents64 */
 
 static unsigned linux_waiters(uintptr_t *out, unsigned most) {
   char entries[2048] __attribute__((aligned(8))), text[160];
-  unsigned count = 0, looked = 0;
+  unsigned count = 0;
+  bool looked = false, hidden = false;
   uint64_t argument[4];
   long number, n;
   long directory = raw_call6(SYS_openat, AT_FDCWD, (long)"/proc/self/task",
@@ -254,15 +273,15 @@ static unsigned linux_waiters(uintptr_t *out, unsigned most) {
       const struct entry *e = (const struct entry *)(entries + at);
       at += e->length;
       if (e->name[0] == '.' || !read_call(directory, e->name, text)) continue;
-      looked++;
+      looked = true;
       if (!parse_call(text, &number, argument)) continue;
-      if (number == CALL_FUTEX_WAITV) looked = count = UINT_MAX / 2; /* its list isn't told */
+      hidden = hidden || number == CALL_FUTEX_WAITV; /* its list isn't told */
       if (!waits_openly(number, argument)) continue;
       if (count < most) out[count] = (uintptr_t)argument[0];
       count++;
     }
   linux_close((int)directory);
-  return n < 0 || looked == 0 || count >= UINT_MAX / 2 ? UINT_MAX : count;
+  return n < 0 || !looked || hidden ? UINT_MAX : count;
 }
 
 static unsigned linux_kernel(void) {

@@ -113,12 +113,36 @@ check "under seccomp" "$work/refuse" kill env LD_PRELOAD="$lib" "$work/sparse" h
 check "a program that sandboxes itself once it is meshed" env LD_PRELOAD="$lib" "$work/sparse" sandboxes
 check "userfaultfd is refused with EPERM" "$work/refuse" EPERM env LD_PRELOAD="$lib" "$work/sparse" hollow
 check "userfaultfd is refused with ENOSYS" "$work/refuse" ENOSYS env LD_PRELOAD="$lib" "$work/sparse" hollow
+# A process without the right to a watch of its own, and with a descriptor that its manager gave it.
+unprivileged() { # CONF WHAT: keeps its process number
+  exec setpriv --reuid=65534 --regid=65534 --clear-groups env LD_PRELOAD="$work/libquire.so" QUIRE_CONF="$1" "$work/sparse" $2
+}
+by_option() { # WHAT FILE
+  exec 9<>"$2"
+  unprivileged watch_fd:9 "$1"
+}
+by_manager() { # WHAT PID COUNT: the second of three descriptors, of which COUNT are said to be there
+  exec 3<>/dev/null 4<>/dev/userfaultfd 5<>/dev/null
+  export LISTEN_PID=$2 LISTEN_FDS=$3 LISTEN_FDNAMES=log:userfaultfd:other
+  unprivileged "" "$1"
+}
+export -f unprivileged by_option by_manager
 if ((EUID != 0)); then
   check "without privilege" env LD_PRELOAD="$lib" "$work/sparse" mesh
 elif command -v setpriv >/dev/null; then
   cp "$lib" "$work/libquire.so" && chmod 755 "$work/libquire.so"
-  check "without privilege" setpriv --reuid=65534 --regid=65534 --clear-groups env LD_PRELOAD="$work/libquire.so" \
-    "$work/sparse" mesh
+  check "without privilege" bash -c 'unprivileged "" mesh'
+  if reason=$("$work/sparse" may) && [[ -w /dev/userfaultfd ]] &&
+    ! setpriv --reuid=65534 --regid=65534 --clear-groups "$work/sparse" may >/dev/null; then
+    check "watch_fd, without privilege" bash -c 'by_option given /dev/userfaultfd'
+    check "watch_fd of another device" bash -c 'by_option hollow /dev/null'
+    check "watch_fd of a file" bash -c 'by_option hollow "$work/out"'
+    check "a service manager's descriptor, without privilege" bash -c 'by_manager given $$ 3'
+    check "a descriptor meant for another process" bash -c 'by_manager hollow 1 3'
+    check "a descriptor that was not passed" bash -c 'by_manager hollow $$ 1'
+  else
+    echo "SKIP compact: descriptors that are passed: ${reason:-/dev/userfaultfd is missing, or anybody may use userfaultfd}"
+  fi
 else
   echo "SKIP compact: without privilege: setpriv is not installed"
 fi

@@ -1,7 +1,9 @@
 /* sparse WHAT...: a heap of small objects, most of them freed at random, and then compacted; what
  * is left must hold what it held. WHAT says how, and what else must be so:
  *
+ *   may          says whether the process may mesh; 77 and the reason if it may not
  *   mesh         quire_compact gains, by meshing if the process may
+ *   given        it does, since it was given a descriptor, although it may not open one itself
  *   alone        the same, and nobody asks for it
  *   hollow       it gains without meshing
  *   limited      it may gain nothing, but nothing fails
@@ -146,8 +148,7 @@ static size_t compact_all(void) {
   return all;
 }
 
-static void mesh(bool asked) {
-  const char *why_not = why_no_mesh();
+static void mesh(bool asked, const char *why_not) {
   build();
   thin();
   long before = pss_kib();
@@ -347,12 +348,18 @@ static void leave(long us, int status) {
 
 int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "";
+  if (strcmp(what, "may") == 0) {
+    if (why_no_mesh() != NULL) puts(why_no_mesh());
+    return why_no_mesh() != NULL ? 77 : 0;
+  }
   compact = (size_t(*)(void))dlsym(RTLD_DEFAULT, "quire_compact");
   EXPECT(compact != NULL);
   if (strcmp(what, "mesh") == 0)
-    mesh(true);
+    mesh(true, why_no_mesh());
   else if (strcmp(what, "alone") == 0)
-    mesh(false);
+    mesh(false, why_no_mesh());
+  else if (strcmp(what, "given") == 0)
+    mesh(true, NULL);
   else if (strcmp(what, "hollow") == 0)
     hollow();
   else if (strcmp(what, "limited") == 0)
