@@ -194,15 +194,18 @@ uint64_t compaction_turn(uint64_t now, bool may_mesh) {
   answer_freeze(now);
   if (!may_mesh) give_up_zone(now);
   if (load_acquire(&shared.forks) != 0) return 1;
+  lock_acquire(&shared.engine);
   bool active = compact_active();
-  if (!active && !due(now, &next)) return next;
+  if (!active && !due(now, &next)) {
+    lock_release(&shared.engine);
+    return next;
+  }
   if (!active && work.serving != 0) {
     (void)tcache_reclaim(true);
     (void)bin_trim(true);
     (void)frames_purge(0);
   }
   uint64_t began = sys->thread_cpu_us();
-  lock_acquire(&shared.engine);
   if (!active) begin(now, may_mesh);
   bool over = compact_step(STEP_US);
   lock_release(&shared.engine);

@@ -31,10 +31,14 @@ warnings gcc
 warnings clang
 
 # ---- variants ----
+# Reports go to files of their own: the background thread can't write to the program's descriptors.
 run_one() { # variant test
   local log=$logs/$1-$2.log code
-  timeout 300 "build/$1/tests/$2" >"$log" 2>&1
+  rm -f "$logs/$1-$2.report."*
+  ASAN_OPTIONS=$ASAN_OPTIONS:log_path=$PWD/$logs/$1-$2.report TSAN_OPTIONS=$TSAN_OPTIONS:log_path=$PWD/$logs/$1-$2.report \
+    UBSAN_OPTIONS=$UBSAN_OPTIONS:log_path=$PWD/$logs/$1-$2.report timeout 300 "build/$1/tests/$2" >"$log" 2>&1
   code=$?
+  cat "$logs/$1-$2.report."* >>"$log" 2>/dev/null
   grep -aE '^(PASS|FAIL|SKIP) ' "$log" | sed -E "s/^([A-Z]+) /\1 $1.${2%_test}./"
   local report
   report=$(grep -aE 'WARNING: ThreadSanitizer|ERROR: AddressSanitizer|runtime error:|^SUMMARY' "$log" | head -n 2 | tr '\n' ' ')

@@ -104,7 +104,7 @@ static void wrong(struct seen *seen, const char *what) {
 static void check_folio(pfn_t pfn, const struct peeked *p, struct seen *seen) {
   unsigned place = (unsigned)(p->nframes - 1) % PLACES, c = memdesc_class(p->word);
   seen->folios++;
-  if (((const struct desc *)p->owner)->cache != &folio_cache)
+  if (load_relaxed(&((const struct desc *)p->owner)->cache) != &folio_cache)
     wrong(seen, "a folio's owner is something else");
   if ((size_t)pfn.n - p->first.n >= p->nframes) wrong(seen, "a folio without the frame");
   if (p->object_size != p->nframes << FRAME_SHIFT) wrong(seen, "two lengths");
