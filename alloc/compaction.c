@@ -208,8 +208,8 @@ uint64_t compaction_turn(uint64_t now, bool may_mesh) {
   uint64_t began = sys->thread_cpu_us();
   if (!active) begin(now, may_mesh);
   bool over = compact_step(STEP_US);
-  lock_release(&shared.engine);
   if (over) finish(now);
+  lock_release(&shared.engine);
   if (work.serving != 0 || over) return over ? 1 : 0;
   return pause_after(sys->thread_cpu_us() - began);
 }
