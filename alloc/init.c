@@ -158,8 +158,9 @@ void alloc_tick(void) {
 /* ---- fork ---- */
 
 static struct desc_cache *const desc_caches[] = {
-    &tcache_cache,   &folio_cache, &slab_cache_small, &slab_cache_large, &mesh_cache,
-    &mesh_run_cache, &pin_cache,   &holder_cache,     &owned_cache};
+    &tcache_cache, &folio_cache,    &slab_cache_small,   &slab_cache_large,
+    &mesh_cache,   &mesh_run_cache, &mesh_blocked_small, &mesh_blocked_large,
+    &pin_cache,    &holder_cache,   &owned_cache};
 
 void alloc_before_fork(void) {
   lock_acquire(&startup_lock);

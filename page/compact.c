@@ -5,9 +5,9 @@
  *   OWNED    who owns frames by callbacks is asked to empty the sparsest (page/owned.c)
  *   SCORE    every hugepage of slabs: how much lives in it, from its owners' own words
  *   CONVERT  the densest hugepages become the zone's: their slabs are hosts
- *   LIST     the hosts by class, the fullest first
- *   EMPTY    the other hugepages, the sparsest first: each owner is isolated, migrated onto
- *            hosts as far as they fit, and put back; what fits nowhere becomes a host itself
+ *   LIST     the hosts by class, and everybody else, the fullest first
+ *   EMPTY    all others: each owner is isolated, migrated onto hosts as far as they fit, and put
+ *            back; what fits nowhere becomes a host itself
  *   COLLAPSE hugepages of the zone get one page of memory each and are mapped by it
  *
  *   OWNED -> SCORE -> CONVERT -> LIST -> EMPTY -> COLLAPSE -> over
@@ -18,9 +18,10 @@
  * as would hold most of what lives. What is left are classes of which they hold too little; a lone
  * host costs no memory but a mapping.
  *
- * The two scanners, CONVERT's and EMPTY's, go by score, in SCORE_LEVELS steps, from both ends of
- * the same list of hugepages. What refused (a pin, the kernel) is left alone for some passes
- * (skip).
+ * CONVERT's scanner goes by the hugepages' score, in SCORE_LEVELS steps, from the densest down. So
+ * does EMPTY's by the owners' fullness when it meshes, as who packs a box puts the bulky things in
+ * first: the sparse ones fit into what is left. Without meshing it goes by hugepages, the sparsest
+ * first, and needs no list. What refused (a pin, the kernel) is left alone for some passes (skip).
  *
  * Mappings are the scarce good. The shortest run worth one is chosen for each hugepage so that what
  * is left could be placed with the mappings that are left: with few of them only long runs are
@@ -55,7 +56,8 @@ enum {
   SPARSE_PERCENT = 60,  /* of a hugepage that live in it at most, to be worth emptying */
   UNPLACED_LEAST = 256, /* frames for which another round with shorter runs is made */
   LONGEST_RUN = 16,
-  WAITERS_MAX = 64, /* threads that wait where nothing may be moved */
+  GUESTS_BETWEEN = 32, /* looks at how short runs may be */
+  WAITERS_MAX = 64,    /* threads that wait where nothing may be moved */
   SKIP_PASSES = 8,
   DENSE_PERCENT = 75, /* an owner of whose slots more are taken finds no host */
   TRIES = 100,        /* looks at a frame that keeps changing hands */
@@ -63,9 +65,10 @@ enum {
 
 enum phase { IDLE, OWNED, SCORE, CONVERT, LIST, EMPTY, COLLAPSE };
 
-struct host_entry {
+struct list_entry {
   uint32_t pfn;
-  uint8_t size_class, level;
+  uint8_t size_class, level, nframes;
+  bool home;
 };
 
 static struct compact_options options = {.map_share = 50, .inherited = -1};
@@ -90,6 +93,9 @@ static struct {
   size_t owned;                     /* frames that owners by callbacks emptied */
   struct migration m;
   struct host_list lists[COMPACT_CLASSES];
+  uint32_t *guests; /* first frames of who is to be emptied, the fullest first; NULL: no list */
+  uint32_t nguests, guest_at;
+  size_t guest_frames; /* of those that are left */
   uintptr_t waiters[WAITERS_MAX];
   unsigned nwaiters;
   void *scratch;
@@ -317,17 +323,17 @@ static bool count_owner(pfn_t pfn, const struct owner_view *view, unused void *a
 }
 
 struct collect {
-  struct host_entry *entries;
+  struct list_entry *entries;
   size_t n, most;
 };
 
-static bool collect_host(pfn_t pfn, const struct owner_view *view, void *arg) {
+static bool collect_owner(pfn_t pfn, const struct owner_view *view, void *arg) {
   struct collect *c = arg;
-  if (!is_small(view) || view->free_slots == 0 || pfn.n != view->first.n) return true;
-  if (c->n == c->most || !zone_is_home(pfn, view->nframes)) return true;
-  c->entries[c->n++] = (struct host_entry){
+  if (!is_small(view) || pfn.n != view->first.n || c->n == c->most) return true;
+  c->entries[c->n++] = (struct list_entry){
       pfn.n, (uint8_t)memdesc_class(memmap_peek(pfn)),
-      (uint8_t)((view->slots - view->free_slots) * (SCORE_LEVELS - 1) / view->slots)};
+      (uint8_t)((view->slots - view->free_slots) * (SCORE_LEVELS - 1) / view->slots),
+      (uint8_t)view->nframes, zone_is_home(pfn, view->nframes)};
   return true;
 }
 
@@ -353,27 +359,36 @@ static void each_slab_hugepage(bool (*fn)(pfn_t, const struct owner_view *, void
     if (is_candidate(&arena.hugepages[n])) (void)each_owner((hpn_t){n}, fn, arg);
 }
 
+static void add_to_list(const struct list_entry *e) {
+  if (e->home) {
+    host_list_add(&pass.lists[e->size_class], (pfn_t){e->pfn});
+  } else if (e->level * 100 <= SCORE_LEVELS * DENSE_PERCENT) {
+    pass.guests[pass.nguests++] = e->pfn;
+    pass.guest_frames += e->nframes;
+  }
+}
+
 /* Lists have room for all owners of their class, since any can become a host. */
-static bool list_hosts(void) {
+static bool make_lists(void) {
   struct collect c = {0};
   size_t total = 0;
   memset(pass.lists, 0, sizeof pass.lists);
   each_slab_hugepage(count_owner, NULL);
   for (unsigned k = 0; k < COMPACT_CLASSES; k++) total += pass.lists[k].most;
-  if (total == 0 || !need_scratch(total * (sizeof(struct host_entry) + sizeof(uint32_t))))
+  if (total == 0 || !need_scratch(total * (sizeof(struct list_entry) + 2 * sizeof(uint32_t))))
     return false;
   c.entries = pass.scratch;
   c.most = total;
-  each_slab_hugepage(collect_host, &c);
-  uint32_t *out = (uint32_t *)(c.entries + total);
+  each_slab_hugepage(collect_owner, &c);
+  uint32_t *out = pass.guests = (uint32_t *)(c.entries + total);
+  out += total;
   for (unsigned k = 0; k < COMPACT_CLASSES; k++) {
     pass.lists[k].pfn = out;
     out += pass.lists[k].most;
   }
   for (int level = SCORE_LEVELS - 1; level >= 0; level--)
     for (size_t i = 0; i < c.n; i++)
-      if (c.entries[i].level == level)
-        host_list_add(&pass.lists[c.entries[i].size_class], (pfn_t){c.entries[i].pfn});
+      if (c.entries[i].level == level) add_to_list(&c.entries[i]);
   return true;
 }
 
@@ -386,10 +401,10 @@ static size_t mappings_allowed(void) {
   return most > zone.mappings ? most - zone.mappings : 0;
 }
 
-/* For every hugepage anew, by what is left of both. Half of the frames hold something, by
- * experience, and most runs are longer than the shortest. */
+/* Again and again, by what is left of both. Half of the frames hold something, by experience, and
+ * most runs are longer than the shortest. */
 static unsigned shortest_run(void) {
-  size_t mappings = mappings_allowed(), frames = (size_t)pass.nsource * HUGEPAGE_FRAMES / 2;
+  size_t mappings = mappings_allowed(), frames = pass.guest_frames / 2;
   unsigned shortest = 1;
   while (shortest < LONGEST_RUN && frames / shortest > mappings) shortest *= 2;
   return shortest;
@@ -399,6 +414,7 @@ static void begin_empty(void) {
   pass.phase = EMPTY;
   pass.sources = (struct scanner){0, 0};
   pass.pfn = pass.end = (pfn_t){0};
+  pass.guest_at = 0;
   pass.m.hosts = pass.lists;
   pass.m.unplaced = 0;
 }
@@ -430,12 +446,19 @@ static size_t empty_owner(pfn_t pfn) {
   return n;
 }
 
+static bool empty_guest(void) {
+  if (pass.guest_at == pass.nguests) return false;
+  if (pass.guest_at % GUESTS_BETWEEN == 0 && !pass.again) pass.m.shortest = shortest_run();
+  size_t n = empty_owner((pfn_t){pass.guests[pass.guest_at++]});
+  pass.guest_frames -= size_min(n, pass.guest_frames);
+  return true;
+}
+
 /* False when the phase is over. */
 static bool empty_next(void) {
+  if (pass.guests != NULL) return empty_guest();
   if (pass.pfn.n >= pass.end.n) {
     if (!find_source(&pass.sources, false, false)) return false;
-    if (pass.m.mesh && !pass.again) pass.m.shortest = shortest_run();
-    if (pass.nsource > 1) pass.nsource--;
     pass.pfn = hugepage_pfn((hpn_t){pass.sources.at++});
     pass.end = pfn_add(pass.pfn, HUGEPAGE_FRAMES);
   }
@@ -492,6 +515,8 @@ static void end_pass(void) {
   stats.pinned += pass.m.pinned;
   stats.unplaced = pass.m.unplaced;
   pass.phase = IDLE;
+  /* The lists of a large heap are large, too. */
+  if (pass.scratch != NULL) (void)sys->discard(pass.scratch, pass.scratch_bytes);
 }
 
 /* One unit of work. A phase that is over is followed by the next. */
@@ -515,7 +540,7 @@ static void work(void) {
     if (!convert_next()) pass.phase = LIST;
     break;
   case LIST:
-    pass.m.mesh = list_hosts();
+    pass.m.mesh = make_lists();
     begin_empty();
     break;
   case EMPTY:

@@ -6,6 +6,10 @@
 #include "page/zone.h"
 
 struct desc_cache mesh_cache = DESC_CACHE_INIT(sizeof(struct mesh), "mesh", NULL);
+struct desc_cache mesh_blocked_small = DESC_CACHE_INIT(
+    sizeof(struct mesh_blocked) + SLAB_WORDS_SMALL * sizeof(uint64_t), "mesh-blocked-512", NULL);
+struct desc_cache mesh_blocked_large = DESC_CACHE_INIT(
+    sizeof(struct mesh_blocked) + SLAB_WORDS_LARGE * sizeof(uint64_t), "mesh-blocked-1024", NULL);
 struct desc_cache mesh_run_cache = DESC_CACHE_INIT(sizeof(struct mesh_run), "mesh-run", NULL);
 
 /* ---- slots and frames ---- */
@@ -59,12 +63,23 @@ static struct mesh *mesh_of(struct slab *slab) {
   struct mesh *mesh = desc_alloc(&mesh_cache);
   if (mesh == NULL) return NULL;
   mesh->as_guest = mesh->as_host = NULL;
+  mesh->blocked = NULL;
   mesh->nas_host = 0;
   mesh->home = false;
   mesh->mapped = 0;
-  memset(mesh->blocked, 0, sizeof mesh->blocked);
   slab->mesh = mesh;
   return mesh;
+}
+
+/* Room to note what it keeps for guests. */
+static bool may_block(struct slab *slab) {
+  struct mesh *mesh = mesh_of(slab);
+  if (mesh == NULL || mesh->blocked != NULL) return mesh != NULL;
+  bool small = slab->nslots <= SLAB_WORDS_SMALL * 64;
+  mesh->blocked = desc_alloc(small ? &mesh_blocked_small : &mesh_blocked_large);
+  if (mesh->blocked == NULL) return false;
+  memset(mesh->blocked->slots, 0, slab_words(slab) * sizeof(uint64_t));
+  return true;
 }
 
 static uint32_t run_frames(const struct mesh_run *run) {
@@ -72,6 +87,10 @@ static uint32_t run_frames(const struct mesh_run *run) {
 }
 
 static bool get(const uint64_t *bits, unsigned n) { return bits[n / 64] >> n % 64 & 1; }
+bool mesh_is_blocked(const struct slab *slab, unsigned slot) {
+  return slab->mesh != NULL && slab->mesh->blocked != NULL && get(slab->mesh->blocked->slots, slot);
+}
+
 static void set(uint64_t *bits, unsigned n) { bits[n / 64] |= (uint64_t)1 << n % 64; }
 static void clear(uint64_t *bits, unsigned n) { bits[n / 64] &= ~((uint64_t)1 << n % 64); }
 
@@ -91,15 +110,15 @@ static void relist(struct bin *bin, struct slab *host) {
 static void block(struct bin *bin, struct slab *host, unsigned slot) {
   bin->nblocked++;
   bin->free_slots--;
-  set(host->mesh->blocked, slot);
+  set(host->mesh->blocked->slots, slot);
   clear(host->free, slot);
   host->nfree--;
 }
 
 /* A slot that is blocked is so by one run: it was free when that reserved it. */
 static bool unblock(struct bin *bin, struct slab *host, unsigned slot) {
-  if (!get(host->mesh->blocked, slot)) return false;
-  clear(host->mesh->blocked, slot);
+  if (!mesh_is_blocked(host, slot)) return false;
+  clear(host->mesh->blocked->slots, slot);
   set(host->free, slot);
   host->nfree++;
   bin->nblocked--;
@@ -125,7 +144,7 @@ struct mesh_run *mesh_attach(struct bin *bin, struct slab *guest, unsigned first
   slots_of(guest, first, n, &from, &to);
   if (all_free(guest, from, to)) return NULL;
   struct mesh_run *run = desc_alloc(&mesh_run_cache);
-  if (run == NULL || mesh_of(guest) == NULL || mesh_of(host) == NULL) {
+  if (run == NULL || mesh_of(guest) == NULL || !may_block(host)) {
     if (run != NULL) desc_free(run);
     return NULL;
   }
@@ -235,8 +254,8 @@ static void unblock_hosts(struct bin *bin, struct slab *guest, unsigned slot, st
 
 enum slab_verdict mesh_check(const struct slab *slab, const void *object) {
   enum slab_verdict verdict = slab_check(slab, object);
-  if (verdict != SLAB_OK || slab->mesh == NULL) return verdict;
-  return get(slab->mesh->blocked, (unsigned)slab_slot(slab, object)) ? SLAB_DOUBLE_FREE : SLAB_OK;
+  if (verdict != SLAB_OK) return verdict;
+  return mesh_is_blocked(slab, (unsigned)slab_slot(slab, object)) ? SLAB_DOUBLE_FREE : SLAB_OK;
 }
 
 unsigned mesh_put(struct bin *bin, struct slab *slab, void *object, enum slab_verdict *verdict,
@@ -290,6 +309,7 @@ bool mesh_release(struct slab *slab) {
     slab->holes |= between;
   }
   slab->mesh = NULL;
+  if (mesh->blocked != NULL) desc_free(mesh->blocked);
   desc_free(mesh);
   if (!ok) give_up(slab);
   return ok;
@@ -314,7 +334,7 @@ static bool run_consistent(const struct mesh_run *run) {
     return false;
   for (unsigned slot = from; slot < to; slot++) {
     if (slab_slot_is_free(run->guest, slot)) continue;
-    if (!get(run->host->mesh->blocked, (unsigned)((int)slot + run->shift))) return false;
+    if (!mesh_is_blocked(run->host, (unsigned)((int)slot + run->shift))) return false;
   }
   for (unsigned i = 0; run->state == MESH_LIVE && i < run->n; i++) {
     pfn_t pfn = pfn_add(run->guest->pfn, run->first + i);
@@ -346,7 +366,7 @@ bool mesh_consistent(const struct slab *slab) {
     if (run->host != slab || !run_consistent(run)) return false;
   if (n != mesh->nas_host) return false;
   for (unsigned slot = 0; slot < slab->nslots; slot++) {
-    bool blocked = get(mesh->blocked, slot);
+    bool blocked = mesh_is_blocked(slab, slot);
     if (blocked && (slab_slot_is_free(slab, slot) || !is_held(slab, slot))) return false;
   }
   return slab->state != SLAB_GUEST || (mesh->mapped != 0 && !mesh->home);
@@ -354,5 +374,7 @@ bool mesh_consistent(const struct slab *slab) {
 
 void mesh_fini(void) {
   desc_cache_fini(&mesh_cache);
+  desc_cache_fini(&mesh_blocked_small);
+  desc_cache_fini(&mesh_blocked_large);
   desc_cache_fini(&mesh_run_cache);
 }

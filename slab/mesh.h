@@ -36,20 +36,29 @@ struct mesh_run {
   uint16_t from, to; /* the guest's slots that touch its frames */
 } cacheline_aligned;
 
+/* A host's alone: there are many more guests. */
+struct mesh_blocked {
+  struct desc desc;
+  uint64_t slots[]; /* SLAB_WORDS_SMALL or SLAB_WORDS_LARGE, as the slab's own bitmap */
+} cacheline_aligned;
+
 struct mesh {
   struct desc desc;
   struct mesh_run *as_guest, *as_host;
+  struct mesh_blocked *blocked; /* NULL: none, as a slab that has never been a host */
   uint16_t nas_host;
   bool home;       /* a lone host: its frames are the zone's, not its hugepage */
   uint32_t mapped; /* bit i: frame i has memory of the zone, a host's or (home) its own */
-  uint64_t blocked[SLAB_WORDS_LARGE];
 } cacheline_aligned;
 
-extern struct desc_cache mesh_cache, mesh_run_cache;
+extern struct desc_cache mesh_cache, mesh_run_cache, mesh_blocked_small, mesh_blocked_large;
 
 /* Could frames [first, + n) of a guest be mapped onto the host's from `at` on, now? */
 bool mesh_fits(const struct slab *guest, unsigned first, unsigned n, const struct slab *host,
                unsigned at);
+
+/* Is this slot of a host taken for a guest? */
+bool mesh_is_blocked(const struct slab *slab, unsigned slot);
 
 /* May frame i of one slab of the class have frame j's place of another? */
 bool mesh_same_phase(unsigned size_class, unsigned i, unsigned j);

@@ -293,8 +293,31 @@ static bool place_one(struct plan *plan, unsigned first, unsigned n) {
   return true;
 }
 
-/* As one run, or in halves. All of the slab first, idle frames at its ends included: then it makes
- * one mapping less, since its neighbours begin where it ends. */
+static bool lived(const struct plan *plan, unsigned slot) {
+  return plan->lived[slot / 64] >> slot % 64 & 1;
+}
+
+/* Does an object that lives lie on both sides of where this frame begins? */
+static bool is_straddled(const struct plan *plan, unsigned frame) {
+  size_t size = class_size(plan->guest->size_class), offset = (size_t)frame * FRAME_SIZE;
+  unsigned slot = (unsigned)(offset / size);
+  return slot < plan->guest->nslots && slot * size != offset && lived(plan, slot);
+}
+
+/* Where to part a run, in frames from its beginning: near the middle, and if possible not through
+ * an object, since a slot of which the parts go to two hosts is taken in both. */
+static unsigned part(const struct plan *plan, unsigned first, unsigned n, unsigned shortest) {
+  unsigned middle = n / 2;
+  for (unsigned d = 0; d <= middle; d++) {
+    unsigned low = middle - d, high = middle + d;
+    if (low >= shortest && low > 0 && !is_straddled(plan, first + low)) return low;
+    if (high + shortest <= n && high < n && !is_straddled(plan, first + high)) return high;
+  }
+  return middle;
+}
+
+/* As one run, or in two parts. All of the slab first, idle frames at its ends included: then it
+ * makes one mapping less, since its neighbours begin where it ends. */
 static void place(struct plan *plan, unsigned first, unsigned n, struct migration *m) {
   if (plan->nruns == RUNS_MAX || m->mappings_left <= plan->nruns) return;
   if (n == plan->guest->nframes && place_one(plan, first, n)) return;
@@ -302,8 +325,9 @@ static void place(struct plan *plan, unsigned first, unsigned n, struct migratio
   while (n > 0 && !(plan->live >> (first + n - 1) & 1)) n--;
   if (n == 0 || place_one(plan, first, n)) return;
   if (n / 2 < m->shortest || n == 1) return;
-  place(plan, first, n / 2, m);
-  place(plan, first + n / 2, n - n / 2, m);
+  unsigned front = part(plan, first, n, m->shortest);
+  place(plan, first, front, m);
+  place(plan, first + front, n - front, m);
 }
 
 static void make_plan(struct plan *plan, struct slab *guest, struct migration *m) {
@@ -318,10 +342,6 @@ static void make_plan(struct plan *plan, struct slab *guest, struct migration *m
 }
 
 /* ---- moving ---- */
-
-static bool lived(const struct plan *plan, unsigned slot) {
-  return plan->lived[slot / 64] >> slot % 64 & 1;
-}
 
 /* What lived, as far as it lies in the run's frames, to the host's. from: the first frame in
  * staging. */

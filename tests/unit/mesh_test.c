@@ -163,7 +163,7 @@ static void check_host(const struct slab *host, size_t *nblocked) {
     }
   }
   for (unsigned slot = 0; slot < host->nslots; slot++) {
-    if (bit(expected, slot) != bit(host->mesh->blocked, slot)) wrong = "blocked slots";
+    if (bit(expected, slot) != mesh_is_blocked(host, slot)) wrong = "blocked slots";
     if (bit(expected, slot) && slab_slot_is_free(host, slot)) wrong = "blocked and free";
     *nblocked += bit(expected, slot);
   }
@@ -535,7 +535,7 @@ static void a_pair_has_names_for_its_parts(void) {
   CU_ASSERT_PTR_EQUAL(pair_guest->mesh->as_guest->host, pair_host);
   CU_ASSERT_PTR_EQUAL(pair_host->mesh->as_host->guest, pair_guest);
   CU_ASSERT_TRUE(pair_host->mesh->home);
-  CU_ASSERT_TRUE(bit(pair_host->mesh->blocked, guest_slot));
+  CU_ASSERT_TRUE(mesh_is_blocked(pair_host, guest_slot));
   CU_ASSERT_EQUAL(bins[size_class].nblocked, 1);
   CU_ASSERT_EQUAL(zone_backing(arena_pfn(in_guest)), ZONE_GUEST);
   CU_ASSERT_EQUAL(zone_frame_of(arena_pfn(in_guest)).n, arena_pfn(in_host).n);
