@@ -333,7 +333,7 @@ static bool collect_owner(pfn_t pfn, const struct owner_view *view, void *arg) {
   c->entries[c->n++] = (struct list_entry){
       pfn.n, (uint8_t)memdesc_class(memmap_peek(pfn)),
       (uint8_t)((view->slots - view->free_slots) * (SCORE_LEVELS - 1) / view->slots),
-      (uint8_t)view->nframes, zone_is_home(pfn, view->nframes)};
+      (uint8_t)view->nframes, zone_has_home(pfn, view->nframes)};
   return true;
 }
 

@@ -258,6 +258,12 @@ bool zone_is_home(pfn_t pfn, size_t n) {
   return true;
 }
 
+bool zone_has_home(pfn_t pfn, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (zone_backing(pfn_add(pfn, i)) == ZONE_HOME) return true;
+  return false;
+}
+
 pfn_t zone_frame_of(pfn_t pfn) { return (pfn_t){(word_of(pfn) & ~FROZEN) - 1}; }
 
 int zone_reach(pfn_t pfn, size_t n) {

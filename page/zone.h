@@ -69,8 +69,9 @@ void *zone_view(pfn_t pfn);
  * or a negative errno. */
 nodiscard int zone_populate(hpn_t hpn);
 
-/* Are these frames HOME? */
+/* Are all, or some, of these frames HOME? */
 bool zone_is_home(pfn_t pfn, size_t n);
+bool zone_has_home(pfn_t pfn, size_t n);
 
 /* Gives the zone up: all HOME and GUEST frames become FROZEN, descriptors are closed. Called by the
  * thread that opened it. Frames that could not be remapped: 0 unless the kernel fails. */

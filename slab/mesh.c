@@ -38,9 +38,13 @@ static int shift_of(const struct slab *slab, unsigned first, unsigned at) {
   return ((int)at - (int)first) * FRAME_SIZE / (int)class_size(slab->size_class);
 }
 
+unsigned mesh_period(unsigned size_class) {
+  size_t size = class_size(size_class);
+  return (unsigned)(size / size_min(size & -size, FRAME_SIZE));
+}
+
 bool mesh_same_phase(unsigned size_class, unsigned i, unsigned j) {
-  unsigned apart = i > j ? i - j : j - i;
-  return (size_t)apart * FRAME_SIZE % class_size(size_class) == 0;
+  return (i > j ? i - j : j - i) % mesh_period(size_class) == 0;
 }
 
 bool mesh_fits(const struct slab *guest, unsigned first, unsigned n, const struct slab *host,
@@ -65,8 +69,7 @@ static struct mesh *mesh_of(struct slab *slab) {
   mesh->as_guest = mesh->as_host = NULL;
   mesh->blocked = NULL;
   mesh->nas_host = 0;
-  mesh->home = false;
-  mesh->mapped = 0;
+  mesh->mapped = mesh->home = 0;
   slab->mesh = mesh;
   return mesh;
 }
@@ -89,6 +92,11 @@ static uint32_t run_frames(const struct mesh_run *run) {
 static bool get(const uint64_t *bits, unsigned n) { return bits[n / 64] >> n % 64 & 1; }
 bool mesh_is_blocked(const struct slab *slab, unsigned slot) {
   return slab->mesh != NULL && slab->mesh->blocked != NULL && get(slab->mesh->blocked->slots, slot);
+}
+
+/* Does an object of this slab's own live there? */
+static bool lives(const struct slab *slab, unsigned slot) {
+  return !slab_slot_is_free(slab, slot) && !mesh_is_blocked(slab, slot);
 }
 
 static void set(uint64_t *bits, unsigned n) { bits[n / 64] |= (uint64_t)1 << n % 64; }
@@ -223,7 +231,10 @@ void mesh_detach(struct bin *bin, struct mesh_run *run, const uint64_t *lived, s
 
 void mesh_thaw(struct bin *bin, struct slab *guest, struct slab **gone, unsigned *ngone) {
   uint64_t lived[SLAB_WORDS_LARGE];
-  for (unsigned w = 0; w < slab_words(guest); w++) lived[w] = ~guest->free[w];
+  for (unsigned w = 0; w < slab_words(guest); w++) {
+    lived[w] = ~guest->free[w];
+    if (guest->mesh->blocked != NULL) lived[w] &= ~guest->mesh->blocked->slots[w];
+  }
   while (guest->mesh->as_guest != NULL) mesh_detach(bin, guest->mesh->as_guest, lived, gone, ngone);
 }
 
@@ -276,6 +287,7 @@ struct slab *mesh_leave(struct bin *bin, struct slab *slab) {
     unlink_run(run);
     desc_free(run);
   }
+  mesh_unhost(slab);
   if (slab->next != NULL) slab->next->prev = slab->prev;
   if (slab->prev != NULL)
     slab->prev->next = slab->next;
@@ -298,7 +310,7 @@ static cold void give_up(struct slab *slab) {
 bool mesh_release(struct slab *slab) {
   struct mesh *mesh = slab->mesh;
   bool ok = mesh->mapped == 0 || zone_plain(slab->pfn, slab->nframes) == 0;
-  if (ok && mesh->home) zone_punch(slab->pfn, slab->nframes);
+  if (ok && mesh->home != 0) zone_punch(slab->pfn, slab->nframes);
   /* Frames between mapped ones lost what they held with them, and read as zeros too. */
   if (ok && mesh->mapped != 0) {
     unsigned lowest = (unsigned)__builtin_ctz(mesh->mapped);
@@ -317,9 +329,9 @@ bool mesh_release(struct slab *slab) {
 
 bool mesh_prepare(struct slab *slab) { return mesh_of(slab) != NULL; }
 
-void mesh_make_home(struct slab *slab) {
-  slab->mesh->home = true;
-  slab->mesh->mapped = slab_all_frames(slab);
+void mesh_make_home(struct slab *slab, uint32_t frames) {
+  slab->mesh->home |= frames;
+  slab->mesh->mapped |= frames;
 }
 
 /* ---- looking ---- */
@@ -333,7 +345,7 @@ static bool run_consistent(const struct mesh_run *run) {
   if (run->first + run->n > run->guest->nframes || run->at + run->n > run->host->nframes)
     return false;
   for (unsigned slot = from; slot < to; slot++) {
-    if (slab_slot_is_free(run->guest, slot)) continue;
+    if (!lives(run->guest, slot)) continue;
     if (!mesh_is_blocked(run->host, (unsigned)((int)slot + run->shift))) return false;
   }
   for (unsigned i = 0; run->state == MESH_LIVE && i < run->n; i++) {
@@ -351,7 +363,7 @@ static bool is_held(const struct slab *host, unsigned slot) {
   for (const struct mesh_run *run = host->mesh->as_host; run != NULL; run = run->next_of_host) {
     int there = (int)slot - run->shift;
     if (there < run->from || there >= run->to) continue;
-    if (run->state == MESH_MOVING || !slab_slot_is_free(run->guest, (unsigned)there)) return true;
+    if (run->state == MESH_MOVING || lives(run->guest, (unsigned)there)) return true;
   }
   return false;
 }
@@ -369,7 +381,9 @@ bool mesh_consistent(const struct slab *slab) {
     bool blocked = mesh_is_blocked(slab, slot);
     if (blocked && (slab_slot_is_free(slab, slot) || !is_held(slab, slot))) return false;
   }
-  return slab->state != SLAB_GUEST || (mesh->mapped != 0 && !mesh->home);
+  if ((mesh->home & ~mesh->mapped) != 0 || (mesh->mapped & ~slab_all_frames(slab)) != 0)
+    return false;
+  return slab->state != SLAB_GUEST || mesh_is_guest(slab);
 }
 
 void mesh_fini(void) {

@@ -11,6 +11,9 @@
  *                freed meanwhile stay blocked until it is settled
  *   run LIVE     the guest's frames have the host's memory
  *
+ * A slab may be a guest with some of its frames and a host with others (home): it still hands out
+ * nothing, and is gone when nothing lives in it, of its own or of others.
+ *
  *   host:  free & blocked = 0;  nfree = |free|
  *   blocked = the slots onto which a live slot of some run falls (of MOVING ones: fell)
  *
@@ -47,8 +50,8 @@ struct mesh {
   struct mesh_run *as_guest, *as_host;
   struct mesh_blocked *blocked; /* NULL: none, as a slab that has never been a host */
   uint16_t nas_host;
-  bool home;       /* a lone host: its frames are the zone's, not its hugepage */
-  uint32_t mapped; /* bit i: frame i has memory of the zone, a host's or (home) its own */
+  uint32_t mapped; /* bit i: frame i has memory of the zone, a host's or (home) its own place's */
+  uint32_t home;   /* of these, the latter; a host by its hugepage has neither */
 } cacheline_aligned;
 
 extern struct desc_cache mesh_cache, mesh_run_cache, mesh_blocked_small, mesh_blocked_large;
@@ -59,6 +62,9 @@ bool mesh_fits(const struct slab *guest, unsigned first, unsigned n, const struc
 
 /* Is this slot of a host taken for a guest? */
 bool mesh_is_blocked(const struct slab *slab, unsigned slot);
+
+/* Frames between which slots of the class begin at the same offsets again. */
+unsigned mesh_period(unsigned size_class);
 
 /* May frame i of one slab of the class have frame j's place of another? */
 bool mesh_same_phase(unsigned size_class, unsigned i, unsigned j);
@@ -103,8 +109,14 @@ bool mesh_release(struct slab *slab);
 /* Gives a slab its record; false without memory. */
 bool mesh_prepare(struct slab *slab);
 
-/* An isolated slab whose frames are the zone's now, at their own places: a lone host. */
-void mesh_make_home(struct slab *slab);
+/* These frames of an isolated slab are the zone's now, at their own places; all of them: a lone
+ * host. */
+void mesh_make_home(struct slab *slab, uint32_t frames);
+
+/* Has any of its frames another slab's memory? */
+static inline bool mesh_is_guest(const struct slab *slab) {
+  return slab->mesh != NULL && (slab->mesh->mapped & ~slab->mesh->home) != 0;
+}
 
 bool mesh_consistent(const struct slab *slab);
 void mesh_fini(void);

@@ -24,7 +24,14 @@
 #include "page/mover.h"
 #include "slab/mesh.h"
 
-enum { SKIP_ATTEMPTS = 8, RUNS_MAX = 32, TRIES_MAX = 4000, GONE_MAX = RUNS_MAX + MESH_GONE_MAX };
+enum {
+  SKIP_ATTEMPTS = 8,
+  MIXED_TENTHS = 4,
+  LEAST_LIKELY = 12,
+  RUNS_MAX = 32,
+  TRIES_MAX = 4000,
+  GONE_MAX = RUNS_MAX + MESH_GONE_MAX
+};
 
 /* ---- isolate and put back ---- */
 
@@ -55,7 +62,7 @@ static uint32_t mapped_frames(const struct slab *slab) {
 /* Hosts stay, and so does what a fork froze. A guest may have more of its frames mapped. */
 static bool may_leave(const struct slab *slab) {
   uint32_t mapped = mapped_frames(slab);
-  if (slab->mesh != NULL && slab->mesh->as_host != NULL) return false;
+  if (slab->mesh != NULL && (slab->mesh->as_host != NULL || slab->mesh->home != 0)) return false;
   if (mapped == 0) return zone_is_plain(slab->pfn, slab->nframes);
   return zone_backing(pfn_add(slab->pfn, (size_t)__builtin_ctz(mapped))) == ZONE_GUEST;
 }
@@ -102,7 +109,7 @@ void slab_put_back(void *owner) {
   lock_acquire(&bin->lock);
   list_take(&bin->isolated, slab);
   memmap_flag(slab->pfn, slab->nframes, MEMDESC_ISOLATED, false);
-  if (slab->mesh != NULL && slab->mesh->mapped != 0 && !slab->mesh->home) {
+  if (mesh_is_guest(slab)) {
     slab->state = SLAB_GUEST;
     list_push(&bin->guests, slab);
     if (slab_is_empty(slab)) gone = mesh_leave(bin, slab);
@@ -226,36 +233,68 @@ static struct slab *host_at(uint32_t pfn, unsigned size_class) {
   memdesc_t d = memmap_peek((pfn_t){pfn});
   if (memdesc_type(d) != MEMDESC_SLAB || memdesc_class(d) != size_class) return NULL;
   struct slab *slab = memdesc_owner(d);
-  return slab->pfn.n == pfn && slab->state == SLAB_PARTIAL ? slab : NULL;
+  bool may = slab->state == SLAB_PARTIAL || slab->state == SLAB_GUEST;
+  return slab->pfn.n == pfn && may ? slab : NULL;
 }
 
-static struct mesh_run *place_on(struct plan *plan, unsigned first, unsigned n, struct slab *host,
+static bool lived(const struct plan *plan, unsigned slot) {
+  return plan->lived[slot / 64] >> slot % 64 & 1;
+}
+
+/* A run of the guest's frames for which a place is sought. */
+struct want {
+  unsigned first, n;
+  unsigned nlive;  /* slots that live and touch it */
+  unsigned period; /* places that begin alike are so many frames apart */
+};
+
+/* 16 times the binary logarithm, linear between powers of two. */
+static unsigned log2_16ths(unsigned x) {
+  unsigned whole = 31 - (unsigned)__builtin_clz(x);
+  return whole * 16 + (unsigned)(((uint64_t)x << 4 >> whole) & 15);
+}
+
+/* Is there hope that so many slots of a host are free just where they are needed? If its free slots
+ * lie at random, each is so with a probability of nfree / nslots. */
+static bool is_likely(const struct slab *host, const struct want *w) {
+  unsigned nfree = host->nfree;
+  if (nfree == 0 || nfree < w->nlive) return false;
+  return w->nlive * (log2_16ths(host->nslots) - log2_16ths(nfree)) <= 16 * LEAST_LIKELY;
+}
+
+static struct mesh_run *place_on(struct plan *plan, const struct want *w, struct slab *host,
                                  unsigned *tries) {
-  unsigned size_class = plan->guest->size_class;
-  for (unsigned i = 0; i + n <= host->nframes; i++) {
-    unsigned at = (first + i) % (host->nframes - n + 1u); /* its own place first */
-    if (!mesh_same_phase(size_class, first, at)) continue;
+  unsigned places = host->nframes - w->n + 1u, phase = w->first % w->period;
+  unsigned at = w->first < places ? w->first : phase; /* its own place first */
+  for (unsigned left = phase < places ? (places - phase + w->period - 1) / w->period : 0; left > 0;
+       left--) {
     ++*tries;
-    if (mesh_fits(plan->guest, first, n, host, at) && zone_is_home(pfn_add(host->pfn, at), n))
-      return mesh_attach(plan->bin, plan->guest, first, n, host, at);
+    if (mesh_fits(plan->guest, w->first, w->n, host, at) &&
+        zone_is_home(pfn_add(host->pfn, at), w->n))
+      return mesh_attach(plan->bin, plan->guest, w->first, w->n, host, at);
+    at += w->period;
+    if (at >= places) at = phase;
   }
   return NULL;
 }
 
-/* The fewest slots that can make so many frames live: a slot may touch several. */
-static unsigned least_slots(const struct plan *plan, unsigned first, unsigned n) {
-  unsigned live = (unsigned)__builtin_popcount(plan->live & mask_of(first, n));
-  unsigned each =
-      (unsigned)((class_size(plan->guest->size_class) + FRAME_SIZE - 2) / FRAME_SIZE) + 1;
-  return (live + each - 1) / each;
+/* Of slots that touch the run's frames. */
+static unsigned count_live(const struct plan *plan, unsigned first, unsigned n) {
+  size_t size = class_size(plan->guest->size_class);
+  unsigned from = (unsigned)((size_t)first * FRAME_SIZE / size), count = 0;
+  unsigned to = (unsigned)(((size_t)(first + n) * FRAME_SIZE + size - 1) / size);
+  if (to > plan->guest->nslots) to = plan->guest->nslots;
+  for (unsigned slot = from; slot < to; slot++) count += lived(plan, slot);
+  return count;
 }
 
 static struct mesh_run *place_run(struct plan *plan, unsigned first, unsigned n) {
-  unsigned tries = 0, least = least_slots(plan, first, n);
+  struct want w = {first, n, count_live(plan, first, n), mesh_period(plan->guest->size_class)};
+  unsigned tries = 0;
   for (uint32_t i = 0; i < plan->hosts->n && tries < TRIES_MAX; i++) {
     struct slab *host = host_at(plan->hosts->pfn[i], plan->guest->size_class);
-    if (host == NULL || host->nfree < least || host == plan->guest) continue;
-    struct mesh_run *run = place_on(plan, first, n, host, &tries);
+    if (host == NULL || host == plan->guest || !is_likely(host, &w)) continue;
+    struct mesh_run *run = place_on(plan, &w, host, &tries);
     if (run != NULL) return run;
   }
   return NULL;
@@ -291,10 +330,6 @@ static bool place_one(struct plan *plan, unsigned first, unsigned n) {
   if (run == NULL) return false;
   plan->runs[plan->nruns++] = run;
   return true;
-}
-
-static bool lived(const struct plan *plan, unsigned slot) {
-  return plan->lived[slot / 64] >> slot % 64 & 1;
 }
 
 /* Does an object that lives lie on both sides of where this frame begins? */
@@ -371,50 +406,104 @@ static void finish_run(struct plan *plan, struct mesh_run *run, bool moved) {
   while (ngone > 0) bin_destroy_slab(gone[--ngone]);
 }
 
-/* Runs [from, to) of the plan, between whose frames none is mapped yet. Returns the number moved.
- */
-static unsigned move_span(struct plan *plan, unsigned from, unsigned to, struct migration *m) {
-  struct slab *guest = plan->guest;
-  unsigned first = plan->runs[from]->first, end = plan->runs[to - 1]->first + plan->runs[to - 1]->n;
+/* A part of the slab that is lifted at once; between its frames none is mapped yet. */
+struct span {
+  unsigned from, to;   /* the plan's runs in it */
+  uint32_t home;       /* frames that are to be hosts at their own places */
+  unsigned first, end; /* of its frames */
+  uint32_t at_home;    /* of home, those that are it now */
+  uint32_t back;       /* frames with life that keep their own memory */
   bool moved[RUNS_MAX];
-  unsigned done = 0;
-  struct lift lift;
-  uint32_t hollow = 0, back = plan->live & mask_of(first, end - first);
-  int err = lift_begin(&lift, pfn_add(guest->pfn, first), end - first);
-  for (unsigned i = from; i < to; i++) {
-    struct mesh_run *run = plan->runs[i];
-    moved[i] = err == 0;
-    if (err != 0) continue;
-    copy_run(plan, run, &lift, first);
-    moved[i] = lift_map(&lift, run->first - first, run->n, pfn_add(run->host->pfn, run->at)) == 0;
-    if (moved[i]) back &= ~mask_of(run->first, run->n);
+};
+
+static void map_runs(const struct plan *plan, struct span *s, struct lift *lift) {
+  for (unsigned i = s->from; i < s->to; i++) {
+    const struct mesh_run *run = plan->runs[i];
+    copy_run(plan, run, lift, s->first);
+    pfn_t at = pfn_add(run->host->pfn, run->at);
+    s->moved[i] = lift_map(lift, run->first - s->first, run->n, at) == 0;
+    if (s->moved[i]) s->back &= ~mask_of(run->first, run->n);
   }
-  if (err == 0) {
-    /* What found no host gets its own memory again; of the rest nothing lives. */
-    hollow = mask_of(first, end - first) & ~back;
-    while (back != 0) {
-      unsigned at = (unsigned)__builtin_ctz(back), n = run_at(back, at);
-      lift_put_back(&lift, at - first, n);
-      back &= ~mask_of(at, n);
+}
+
+/* Of idle frames nothing is copied. */
+static bool map_home(const struct plan *plan, struct lift *lift, unsigned lift_first, unsigned at,
+                     unsigned n) {
+  pfn_t pfn = pfn_add(plan->guest->pfn, at);
+  const char *from = lift->staging + (size_t)(at - lift_first) * FRAME_SIZE;
+  for (unsigned i = 0; i < n; i++)
+    if (plan->live >> (at + i) & 1)
+      memcpy(zone_view(pfn_add(pfn, i)), from + (size_t)i * FRAME_SIZE, FRAME_SIZE);
+  if (lift_map(lift, at - lift_first, n, pfn) == 0) return true;
+  zone_punch(pfn, n); /* the copies */
+  return false;
+}
+
+static void map_homes(const struct plan *plan, struct span *s, struct lift *lift) {
+  for (uint32_t left = s->home; left != 0;) {
+    unsigned at = (unsigned)__builtin_ctz(left), n = run_at(left, at);
+    if (map_home(plan, lift, s->first, at, n)) s->at_home |= mask_of(at, n);
+    left &= ~mask_of(at, n);
+  }
+  s->back &= ~s->at_home;
+}
+
+static int move_memory(const struct plan *plan, struct span *s) {
+  struct lift lift;
+  if (s->home != 0 && zone_reach(plan->guest->pfn, plan->guest->nframes) != 0) s->home = 0;
+  int err = lift_begin(&lift, pfn_add(plan->guest->pfn, s->first), s->end - s->first);
+  if (err != 0) return err;
+  map_runs(plan, s, &lift);
+  map_homes(plan, s, &lift);
+  for (uint32_t left = s->back; left != 0;) {
+    unsigned at = (unsigned)__builtin_ctz(left), n = run_at(left, at);
+    lift_put_back(&lift, at - s->first, n);
+    left &= ~mask_of(at, n);
+  }
+  lift_end(&lift);
+  return 0;
+}
+
+/* The slab's books, after its memory. */
+static void settle_span(struct plan *plan, const struct span *s, struct migration *m) {
+  struct slab *guest = plan->guest;
+  for (unsigned i = s->from; i < s->to; i++) {
+    struct mesh_run *run = plan->runs[i];
+    if (s->moved[i]) {
+      m->runs++;
+      m->meshed += (unsigned)__builtin_popcount(mask_of(run->first, run->n) & ~guest->holes);
     }
-    lift_end(&lift);
-  } else {
+    finish_run(plan, run, s->moved[i]);
+  }
+  if (s->at_home == 0) return;
+  lock_acquire(&plan->bin->lock);
+  mesh_make_home(guest, s->at_home);
+  lock_release(&plan->bin->lock);
+  host_list_add(plan->hosts, guest->pfn);
+  m->hosts_made++;
+}
+
+/* Runs [from, to) of the plan, and frames that are to be hosts. */
+static void move_span(struct plan *plan, unsigned from, unsigned to, uint32_t home,
+                      struct migration *m) {
+  struct span s = {.from = from, .to = to, .home = home};
+  uint32_t span = home;
+  for (unsigned i = from; i < to; i++) span |= mask_of(plan->runs[i]->first, plan->runs[i]->n);
+  s.first = (unsigned)__builtin_ctz(span);
+  s.end = 32 - (unsigned)__builtin_clz(span);
+  uint32_t all = mask_of(s.first, s.end - s.first);
+  s.back = plan->live & all;
+  int err = move_memory(plan, &s);
+  if (err != 0) {
     /* A page is pinned, or the program has changed the memory's ways (mlock, mprotect): not again
      * soon. */
     m->pinned += err == -EBUSY;
-    guest->skip = SKIP_ATTEMPTS;
-    now_filled(guest, mask_of(first, end - first));
+    plan->guest->skip = SKIP_ATTEMPTS;
+    now_filled(plan->guest, all);
   }
-  for (unsigned i = from; i < to; i++) {
-    if (moved[i]) {
-      done++;
-      m->meshed += (unsigned)__builtin_popcount(mask_of(plan->runs[i]->first, plan->runs[i]->n) &
-                                                ~guest->holes);
-    }
-    finish_run(plan, plan->runs[i], moved[i]);
-  }
-  now_hollow(guest, hollow);
-  return done;
+  settle_span(plan, &s, m);
+  /* What neither keeps its memory nor lives at home has none any more. */
+  if (err == 0) now_hollow(plan->guest, all & ~s.back & ~(s.at_home & plan->live));
 }
 
 static void sort_runs(struct plan *plan) {
@@ -442,60 +531,40 @@ static void move_all(struct plan *plan, struct migration *m) {
       unsigned end = plan->runs[to]->first + plan->runs[to]->n;
       if (mapped & mask_of(first, end - first)) break;
     }
-    m->runs += move_span(plan, from, to, m);
+    move_span(plan, from, to, 0, m);
   }
-}
-
-/* Its live frames' contents go to the zone, at their own places. */
-static bool move_home(struct plan *plan) {
-  struct slab *slab = plan->guest;
-  struct lift lift;
-  if (zone_reach(slab->pfn, slab->nframes) != 0) return false;
-  if (lift_begin(&lift, slab->pfn, slab->nframes) != 0) return false;
-  char *to = zone_view(slab->pfn);
-  for (uint32_t left = plan->live; left != 0; left &= left - 1) {
-    size_t offset = (size_t)__builtin_ctz(left) * FRAME_SIZE;
-    memcpy(to + offset, lift.staging + offset, FRAME_SIZE);
-  }
-  bool ok = lift_map(&lift, 0, slab->nframes, slab->pfn) == 0;
-  if (!ok) lift_put_back(&lift, 0, slab->nframes);
-  lift_end(&lift);
-  if (!ok) zone_punch(slab->pfn, slab->nframes); /* the copies */
-  if (ok) now_hollow(slab, slab_all_frames(slab) & ~plan->live);
-  return ok;
 }
 
 /* What fits nowhere: others may fit onto it. */
 static void become_host(struct plan *plan, struct migration *m) {
   struct slab *slab = plan->guest;
+  for (unsigned i = 0; i < plan->nruns; i++) finish_run(plan, plan->runs[i], false);
+  plan->nruns = 0;
   lock_acquire(&plan->bin->lock);
   bool ok = mesh_prepare(slab);
   lock_release(&plan->bin->lock);
-  if (!ok) return;
-  if (!move_home(plan)) {
-    slab->skip = SKIP_ATTEMPTS;
-    return;
-  }
-  lock_acquire(&plan->bin->lock);
-  mesh_make_home(slab);
-  lock_release(&plan->bin->lock);
-  host_list_add(plan->hosts, slab->pfn);
-  m->hosts_made++;
+  if (ok) move_span(plan, 0, 0, slab_all_frames(slab), m);
 }
 
+/* Where mappings are plenty, a slab most of which fits is a guest with that and a host with the
+ * rest; with few it is better a whole guest or a whole host, of one mapping. */
 static void mesh(struct slab *guest, struct migration *m) {
   struct plan plan;
   make_plan(&plan, guest, m);
+  uint32_t rest = plan.live & ~placed_frames(&plan);
   unsigned live = (unsigned)__builtin_popcount(plan.live);
-  unsigned placed = (unsigned)__builtin_popcount(plan.live & placed_frames(&plan));
-  /* With only a part of its frames mapped it could be no host any more. */
+  unsigned unplaced = (unsigned)__builtin_popcount(rest);
+  /* Of a slab that had a part before, the rest waits for another pass. */
   bool untouched = mapped_frames(guest) == 0;
-  if (placed * 10 < live * 9 && untouched && m->mappings_left > 2) {
-    for (unsigned i = 0; i < plan.nruns; i++) finish_run(&plan, plan.runs[i], false);
+  bool plenty = m->shortest == 1 && m->mappings_left > plan.nruns + unplaced;
+  if (unplaced != 0 && untouched && plenty && unplaced * 10 <= live * MIXED_TENTHS) {
+    sort_runs(&plan);
+    move_span(&plan, 0, plan.nruns, rest, m);
+  } else if (unplaced * 10 > live && untouched && m->mappings_left > 2) {
     become_host(&plan, m);
   } else {
     move_all(&plan, m);
-    m->unplaced += live - placed;
+    m->unplaced += unplaced;
   }
 }
 
