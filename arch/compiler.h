@@ -12,6 +12,7 @@
 #define nodiscard __attribute__((warn_unused_result))
 #define unused __attribute__((__unused__))
 #define cacheline_aligned __attribute__((aligned(64)))
+#define aligned_to(n) __attribute__((aligned(n)))
 #define tls_initial_exec __attribute__((tls_model("initial-exec")))
 #define public_symbol __attribute__((visibility("default")))
 /* For functions that read, without a lock, what others may be writing with plain stores, and look

@@ -14,6 +14,7 @@
 #include <errno.h>
 
 #include "arch/sys.h"
+#include "page/desc.h"
 #include "page/hugepage.h"
 
 enum {
@@ -22,8 +23,10 @@ enum {
   MIN_ARENA = 16 * HUGEPAGE_SIZE /* below this a program can't be served */
 };
 
-/* The descriptor region is 1/32 of the arena: the smallest class needs 192 bytes per 8 KiB slab. */
+/* The descriptor region is 1/32 of the arena: the smallest class needs 192 bytes per 8 KiB slab; but
+ * at most what a desc_ref reaches. */
 enum { DESCRIPTOR_FRACTION = 32 };
+#define DESCRIPTORS_MOST ((size_t)UINT32_MAX * DESC_UNIT)
 
 struct arena arena;
 
@@ -43,9 +46,13 @@ static size_t hugepages_bytes(size_t size) {
   return align_up(size / HUGEPAGE_SIZE * sizeof(struct hugepage), TABLE_STEP);
 }
 
+static size_t descriptors_bytes(size_t size) {
+  return size_min(align_up(size / DESCRIPTOR_FRACTION, TABLE_STEP),
+                  align_down(DESCRIPTORS_MOST, TABLE_STEP));
+}
+
 static size_t tables_bytes(size_t size) {
-  return memmap_bytes(size) + hugepages_bytes(size) +
-         align_up(size / DESCRIPTOR_FRACTION, TABLE_STEP);
+  return memmap_bytes(size) + hugepages_bytes(size) + descriptors_bytes(size);
 }
 
 /* Reserves `size` bytes aligned to a hugepage: reserve a hugepage more, give the edges back. */
@@ -77,7 +84,7 @@ static int try_size(size_t size) {
   arena.memmap = tables;
   arena.hugepages = (struct hugepage *)((char *)tables + memmap_bytes(size));
   arena.descriptors = (char *)tables + memmap_bytes(size) + hugepages_bytes(size);
-  arena.descriptors_size = align_up(size / DESCRIPTOR_FRACTION, TABLE_STEP);
+  arena.descriptors_size = descriptors_bytes(size);
   arena.nhugepages = (uint32_t)(size / HUGEPAGE_SIZE);
   arena.opened = 0;
   arena.tables_opened = 0;

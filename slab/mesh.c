@@ -24,6 +24,10 @@ static void slots_of(const struct slab *slab, unsigned first, unsigned n, unsign
   if (*from > *to) *from = *to;
 }
 
+void run_slots(const struct mesh_run *run, unsigned *from, unsigned *to) {
+  slots_of(run_guest(run), run->first, run->n, from, to);
+}
+
 /* Bits [from, + 64) of a slab's bitmap of free slots; beyond its ends nothing is free. */
 static uint64_t free_at(const struct slab *slab, int from) {
   int words = (int)slab_words(slab), w = from >= 0 ? from / 64 : -((63 - from) / 64);
@@ -66,8 +70,7 @@ static struct mesh *mesh_of(struct slab *slab) {
   if (slab->mesh != NULL) return slab->mesh;
   struct mesh *mesh = desc_alloc(&mesh_cache);
   if (mesh == NULL) return NULL;
-  mesh->as_guest = mesh->as_host = NULL;
-  mesh->blocked = NULL;
+  mesh->as_guest = mesh->as_host = mesh->blocked = 0;
   mesh->nas_host = 0;
   mesh->mapped = mesh->home = 0;
   slab->mesh = mesh;
@@ -77,11 +80,12 @@ static struct mesh *mesh_of(struct slab *slab) {
 /* Room to note what it keeps for guests. */
 static bool may_block(struct slab *slab) {
   struct mesh *mesh = mesh_of(slab);
-  if (mesh == NULL || mesh->blocked != NULL) return mesh != NULL;
+  if (mesh == NULL || mesh->blocked != 0) return mesh != NULL;
   bool small = slab->nslots <= SLAB_WORDS_SMALL * 64;
-  mesh->blocked = desc_alloc(small ? &mesh_blocked_small : &mesh_blocked_large);
-  if (mesh->blocked == NULL) return false;
-  memset(mesh->blocked->slots, 0, slab_words(slab) * sizeof(uint64_t));
+  struct mesh_blocked *blocked = desc_alloc(small ? &mesh_blocked_small : &mesh_blocked_large);
+  if (blocked == NULL) return false;
+  memset(blocked->slots, 0, slab_words(slab) * sizeof(uint64_t));
+  mesh->blocked = desc_ref(blocked);
   return true;
 }
 
@@ -90,8 +94,13 @@ static uint32_t run_frames(const struct mesh_run *run) {
 }
 
 static bool get(const uint64_t *bits, unsigned n) { return bits[n / 64] >> n % 64 & 1; }
+static uint64_t *blocked_slots(const struct slab *slab) {
+  struct mesh_blocked *blocked = desc_at(slab->mesh->blocked);
+  return blocked->slots;
+}
+
 bool mesh_is_blocked(const struct slab *slab, unsigned slot) {
-  return slab->mesh != NULL && slab->mesh->blocked != NULL && get(slab->mesh->blocked->slots, slot);
+  return slab->mesh != NULL && slab->mesh->blocked != 0 && get(blocked_slots(slab), slot);
 }
 
 /* Does an object of this slab's own live there? */
@@ -118,7 +127,7 @@ static void relist(struct bin *bin, struct slab *host) {
 static void block(struct bin *bin, struct slab *host, unsigned slot) {
   bin->nblocked++;
   bin->free_slots--;
-  set(host->mesh->blocked->slots, slot);
+  set(blocked_slots(host), slot);
   clear(host->free, slot);
   host->nfree--;
 }
@@ -126,7 +135,7 @@ static void block(struct bin *bin, struct slab *host, unsigned slot) {
 /* A slot that is blocked is so by one run: it was free when that reserved it. */
 static bool unblock(struct bin *bin, struct slab *host, unsigned slot) {
   if (!mesh_is_blocked(host, slot)) return false;
-  clear(host->mesh->blocked->slots, slot);
+  clear(blocked_slots(host), slot);
   set(host->free, slot);
   host->nfree++;
   bin->nblocked--;
@@ -156,19 +165,17 @@ struct mesh_run *mesh_attach(struct bin *bin, struct slab *guest, unsigned first
     if (run != NULL) desc_free(run);
     return NULL;
   }
-  run->guest = guest;
-  run->host = host;
+  run->guest = desc_ref(guest);
+  run->host = desc_ref(host);
   run->first = (uint8_t)first;
   run->n = (uint8_t)n;
   run->at = (uint8_t)at;
   run->state = MESH_MOVING;
   run->shift = (int16_t)shift_of(guest, first, at);
-  run->from = (uint16_t)from;
-  run->to = (uint16_t)to;
   run->next_of_guest = guest->mesh->as_guest;
-  guest->mesh->as_guest = run;
+  guest->mesh->as_guest = desc_ref(run);
   run->next_of_host = host->mesh->as_host;
-  host->mesh->as_host = run;
+  host->mesh->as_host = desc_ref(run);
   host->mesh->nas_host++;
   if (host->state == SLAB_PARTIAL && slab_is_empty(host)) bin->nempty--;
   for (unsigned slot = from; slot < to; slot++)
@@ -180,16 +187,18 @@ struct mesh_run *mesh_attach(struct bin *bin, struct slab *guest, unsigned first
 /* Unblocks those of the run's slots that lived when it was attached; unless `all`, only those that
  * live no more. */
 static bool unblock_run(struct bin *bin, struct mesh_run *run, const uint64_t *lived, bool all) {
+  unsigned from, to;
   bool changed = false;
-  for (unsigned slot = run->from; slot < run->to; slot++)
-    if (get(lived, slot) && (all || slab_slot_is_free(run->guest, slot)))
-      changed = unblock(bin, run->host, (unsigned)((int)slot + run->shift)) || changed;
+  run_slots(run, &from, &to);
+  for (unsigned slot = from; slot < to; slot++)
+    if (get(lived, slot) && (all || slab_slot_is_free(run_guest(run), slot)))
+      changed = unblock(bin, run_host(run), (unsigned)((int)slot + run->shift)) || changed;
   return changed;
 }
 
 /* The host's frames hold what was copied there. */
 static void fill_host(const struct mesh_run *run) {
-  struct slab *host = run->host;
+  struct slab *host = run_host(run);
   uint32_t filled = (uint32_t)(((uint64_t)1 << (run->at + run->n)) - ((uint64_t)1 << run->at));
   filled &= host->holes;
   if (filled == 0) return;
@@ -199,33 +208,34 @@ static void fill_host(const struct mesh_run *run) {
 
 void mesh_settle(struct bin *bin, struct mesh_run *run, const uint64_t *lived, struct slab **gone,
                  unsigned *ngone) {
+  struct slab *guest = run_guest(run), *host = run_host(run);
   run->state = MESH_LIVE;
-  run->guest->mesh->mapped |= run_frames(run);
+  guest->mesh->mapped |= run_frames(run);
   fill_host(run);
-  memmap_flag(pfn_add(run->guest->pfn, run->first), run->n, MEMDESC_GUEST, true);
-  memmap_flag(pfn_add(run->host->pfn, run->at), run->n, MEMDESC_HOST, true);
-  if (unblock_run(bin, run, lived, false)) settle_host(bin, run->host, gone, ngone);
+  memmap_flag(pfn_add(guest->pfn, run->first), run->n, MEMDESC_GUEST, true);
+  memmap_flag(pfn_add(host->pfn, run->at), run->n, MEMDESC_HOST, true);
+  if (unblock_run(bin, run, lived, false)) settle_host(bin, host, gone, ngone);
 }
 
 /* Out of both lists. */
 static void unlink_run(struct mesh_run *run) {
-  struct mesh_run **at = &run->guest->mesh->as_guest;
-  while (*at != run) at = &(*at)->next_of_guest;
+  uint32_t *at = &run_guest(run)->mesh->as_guest, ref = desc_ref(run);
+  while (*at != ref) at = &((struct mesh_run *)desc_at(*at))->next_of_guest;
   *at = run->next_of_guest;
-  at = &run->host->mesh->as_host;
-  while (*at != run) at = &(*at)->next_of_host;
+  at = &run_host(run)->mesh->as_host;
+  while (*at != ref) at = &((struct mesh_run *)desc_at(*at))->next_of_host;
   *at = run->next_of_host;
-  run->host->mesh->nas_host--;
+  run_host(run)->mesh->nas_host--;
 }
 
 void mesh_detach(struct bin *bin, struct mesh_run *run, const uint64_t *lived, struct slab **gone,
                  unsigned *ngone) {
-  struct slab *host = run->host;
+  struct slab *host = run_host(run);
   bool changed = unblock_run(bin, run, lived, true);
-  memmap_flag(pfn_add(run->guest->pfn, run->first), run->n, MEMDESC_GUEST, false);
+  memmap_flag(pfn_add(run_guest(run)->pfn, run->first), run->n, MEMDESC_GUEST, false);
   unlink_run(run);
   desc_free(run);
-  if (host->mesh->as_host == NULL) memmap_flag(host->pfn, host->nframes, MEMDESC_HOST, false);
+  if (host->mesh->as_host == 0) memmap_flag(host->pfn, host->nframes, MEMDESC_HOST, false);
   if (changed) settle_host(bin, host, gone, ngone);
 }
 
@@ -233,14 +243,14 @@ void mesh_thaw(struct bin *bin, struct slab *guest, struct slab **gone, unsigned
   uint64_t lived[SLAB_WORDS_LARGE];
   for (unsigned w = 0; w < slab_words(guest); w++) {
     lived[w] = ~guest->free[w];
-    if (guest->mesh->blocked != NULL) lived[w] &= ~guest->mesh->blocked->slots[w];
+    if (guest->mesh->blocked != 0) lived[w] &= ~blocked_slots(guest)[w];
   }
-  while (guest->mesh->as_guest != NULL) mesh_detach(bin, guest->mesh->as_guest, lived, gone, ngone);
+  while (guest->mesh->as_guest != 0) mesh_detach(bin, first_as_guest(guest), lived, gone, ngone);
 }
 
 void mesh_unhost(struct slab *host) {
-  while (host->mesh != NULL && host->mesh->as_host != NULL) {
-    struct mesh_run *run = host->mesh->as_host;
+  while (host->mesh != NULL && host->mesh->as_host != 0) {
+    struct mesh_run *run = first_as_host(host);
     unlink_run(run);
     desc_free(run);
   }
@@ -251,14 +261,16 @@ void mesh_unhost(struct slab *host) {
 /* A slot of a guest is free now: is it in its hosts too? */
 static void unblock_hosts(struct bin *bin, struct slab *guest, unsigned slot, struct slab **gone,
                           unsigned *ngone) {
+  uint32_t frames = slab_frames_of(guest, slot, slot + 1);
   unsigned before = *ngone;
-  for (struct mesh_run *run = guest->mesh->as_guest, *next; run != NULL; run = next) {
-    next = run->next_of_guest;
-    if (run->state != MESH_LIVE || slot < run->from || slot >= run->to) continue;
-    if (!unblock(bin, run->host, (unsigned)((int)slot + run->shift))) continue;
-    settle_host(bin, run->host, gone, ngone);
+  for (struct mesh_run *run = first_as_guest(guest), *next; run != NULL; run = next) {
+    next = next_of_guest(run);
+    if (run->state != MESH_LIVE || (run_frames(run) & frames) == 0) continue;
+    struct slab *host = run_host(run);
+    if (!unblock(bin, host, (unsigned)((int)slot + run->shift))) continue;
+    settle_host(bin, host, gone, ngone);
     /* A host that goes takes its runs with it, the next one perhaps. */
-    if (*ngone != before) next = guest->mesh->as_guest;
+    if (*ngone != before) next = first_as_guest(guest);
     before = *ngone;
   }
 }
@@ -282,8 +294,8 @@ unsigned mesh_put(struct bin *bin, struct slab *slab, void *object, enum slab_ve
 }
 
 struct slab *mesh_leave(struct bin *bin, struct slab *slab) {
-  while (slab->mesh->as_guest != NULL) {
-    struct mesh_run *run = slab->mesh->as_guest;
+  while (slab->mesh->as_guest != 0) {
+    struct mesh_run *run = first_as_guest(slab);
     unlink_run(run);
     desc_free(run);
   }
@@ -321,7 +333,7 @@ bool mesh_release(struct slab *slab) {
     slab->holes |= between;
   }
   slab->mesh = NULL;
-  if (mesh->blocked != NULL) desc_free(mesh->blocked);
+  if (mesh->blocked != 0) desc_free(desc_at(mesh->blocked));
   desc_free(mesh);
   if (!ok) give_up(slab);
   return ok;
@@ -337,33 +349,32 @@ void mesh_make_home(struct slab *slab, uint32_t frames) {
 /* ---- looking ---- */
 
 static bool run_consistent(const struct mesh_run *run) {
+  const struct slab *guest = run_guest(run), *host = run_host(run);
   unsigned from, to;
-  slots_of(run->guest, run->first, run->n, &from, &to);
-  if (run->from != from || run->to != to || run->guest->size_class != run->host->size_class)
-    return false;
-  if (run->shift != shift_of(run->guest, run->first, run->at)) return false;
-  if (run->first + run->n > run->guest->nframes || run->at + run->n > run->host->nframes)
-    return false;
-  for (unsigned slot = from; slot < to; slot++) {
-    if (!lives(run->guest, slot)) continue;
-    if (!mesh_is_blocked(run->host, (unsigned)((int)slot + run->shift))) return false;
-  }
+  if (guest->size_class != host->size_class) return false;
+  if (run->shift != shift_of(guest, run->first, run->at)) return false;
+  if (run->first + run->n > guest->nframes || run->at + run->n > host->nframes) return false;
+  run_slots(run, &from, &to);
+  for (unsigned slot = from; slot < to; slot++)
+    if (lives(guest, slot) && !mesh_is_blocked(host, (unsigned)((int)slot + run->shift)))
+      return false;
   for (unsigned i = 0; run->state == MESH_LIVE && i < run->n; i++) {
-    pfn_t pfn = pfn_add(run->guest->pfn, run->first + i);
+    pfn_t pfn = pfn_add(guest->pfn, run->first + i);
     enum zone_backing backing = zone_backing(pfn);
     if (backing == ZONE_FROZEN) continue;
-    if (backing != ZONE_GUEST || zone_frame_of(pfn).n != run->host->pfn.n + run->at + i)
-      return false;
+    if (backing != ZONE_GUEST || zone_frame_of(pfn).n != host->pfn.n + run->at + i) return false;
   }
   return true;
 }
 
 /* Does something that lives in a guest fall onto this slot? */
 static bool is_held(const struct slab *host, unsigned slot) {
-  for (const struct mesh_run *run = host->mesh->as_host; run != NULL; run = run->next_of_host) {
+  for (const struct mesh_run *run = first_as_host(host); run != NULL; run = next_of_host(run)) {
+    unsigned from, to;
     int there = (int)slot - run->shift;
-    if (there < run->from || there >= run->to) continue;
-    if (run->state == MESH_MOVING || lives(run->guest, (unsigned)there)) return true;
+    run_slots(run, &from, &to);
+    if (there < (int)from || there >= (int)to) continue;
+    if (run->state == MESH_MOVING || lives(run_guest(run), (unsigned)there)) return true;
   }
   return false;
 }
@@ -372,10 +383,10 @@ bool mesh_consistent(const struct slab *slab) {
   const struct mesh *mesh = slab->mesh;
   if (mesh == NULL) return slab->state != SLAB_GUEST;
   unsigned n = 0;
-  for (const struct mesh_run *run = mesh->as_guest; run != NULL; run = run->next_of_guest)
-    if (run->guest != slab || !run_consistent(run)) return false;
-  for (const struct mesh_run *run = mesh->as_host; run != NULL; run = run->next_of_host, n++)
-    if (run->host != slab || !run_consistent(run)) return false;
+  for (const struct mesh_run *run = first_as_guest(slab); run != NULL; run = next_of_guest(run))
+    if (run_guest(run) != slab || !run_consistent(run)) return false;
+  for (const struct mesh_run *run = first_as_host(slab); run != NULL; run = next_of_host(run), n++)
+    if (run_host(run) != slab || !run_consistent(run)) return false;
   if (n != mesh->nas_host) return false;
   for (unsigned slot = 0; slot < slab->nslots; slot++) {
     bool blocked = mesh_is_blocked(slab, slot);

@@ -28,16 +28,18 @@ enum { MESH_GONE_MAX = 1 + SLAB_MAX / FRAME_SIZE + 1 };
 
 enum mesh_run_state { MESH_MOVING = 1, MESH_LIVE = 2 };
 
+/* There are many of these: in place of pointers, desc_ref()s. */
 struct mesh_run {
-  struct desc desc;
-  struct slab *guest, *host;
-  struct mesh_run *next_of_guest, *next_of_host;
+  struct desc_cache *cache; /* struct desc, but for its second half */
+  uint32_t guest, host;     /* slabs */
+  uint32_t next_of_guest, next_of_host;
   uint8_t first, n; /* the guest's frames */
   uint8_t at;       /* the first of the host's */
   uint8_t state;
   int16_t shift;
-  uint16_t from, to; /* the guest's slots that touch its frames */
-} cacheline_aligned;
+} aligned_to(DESC_UNIT);
+
+_Static_assert(sizeof(struct mesh_run) == DESC_UNIT, "");
 
 /* A host's alone: there are many more guests. */
 struct mesh_blocked {
@@ -46,15 +48,35 @@ struct mesh_blocked {
 } cacheline_aligned;
 
 struct mesh {
-  struct desc desc;
-  struct mesh_run *as_guest, *as_host;
-  struct mesh_blocked *blocked; /* NULL: none, as a slab that has never been a host */
-  uint16_t nas_host;
+  struct desc_cache *cache;
+  uint32_t as_guest, as_host; /* its runs */
+  uint32_t blocked;           /* struct mesh_blocked; 0: none, it has never been a host */
   uint32_t mapped; /* bit i: frame i has memory of the zone, a host's or (home) its own place's */
   uint32_t home;   /* of these, the latter; a host by its hugepage has neither */
-} cacheline_aligned;
+  uint16_t nas_host;
+} aligned_to(DESC_UNIT);
+
+_Static_assert(sizeof(struct mesh) == DESC_UNIT, "");
 
 extern struct desc_cache mesh_cache, mesh_run_cache, mesh_blocked_small, mesh_blocked_large;
+
+static inline struct slab *run_guest(const struct mesh_run *run) { return desc_at(run->guest); }
+static inline struct slab *run_host(const struct mesh_run *run) { return desc_at(run->host); }
+static inline struct mesh_run *first_as_guest(const struct slab *slab) {
+  return desc_at(slab->mesh->as_guest);
+}
+static inline struct mesh_run *first_as_host(const struct slab *slab) {
+  return desc_at(slab->mesh->as_host);
+}
+static inline struct mesh_run *next_of_guest(const struct mesh_run *run) {
+  return desc_at(run->next_of_guest);
+}
+static inline struct mesh_run *next_of_host(const struct mesh_run *run) {
+  return desc_at(run->next_of_host);
+}
+
+/* The guest's slots that touch the run's frames: [*from, *to). */
+void run_slots(const struct mesh_run *run, unsigned *from, unsigned *to);
 
 /* Could frames [first, + n) of a guest be mapped onto the host's from `at` on, now? */
 bool mesh_fits(const struct slab *guest, unsigned first, unsigned n, const struct slab *host,

@@ -62,7 +62,7 @@ static uint32_t mapped_frames(const struct slab *slab) {
 /* Hosts stay, and so does what a fork froze. A guest may have more of its frames mapped. */
 static bool may_leave(const struct slab *slab) {
   uint32_t mapped = mapped_frames(slab);
-  if (slab->mesh != NULL && (slab->mesh->as_host != NULL || slab->mesh->home != 0)) return false;
+  if (slab->mesh != NULL && (slab->mesh->as_host != 0 || slab->mesh->home != 0)) return false;
   if (mapped == 0) return zone_is_plain(slab->pfn, slab->nframes);
   return zone_backing(pfn_add(slab->pfn, (size_t)__builtin_ctz(mapped))) == ZONE_GUEST;
 }
@@ -384,9 +384,11 @@ static void copy_run(const struct plan *plan, const struct mesh_run *run, const 
                      unsigned lift_first) {
   size_t size = class_size(plan->guest->size_class);
   size_t begin = (size_t)run->first * FRAME_SIZE, end = begin + (size_t)run->n * FRAME_SIZE;
-  char *to = zone_view(pfn_add(run->host->pfn, run->at));
+  char *to = zone_view(pfn_add(run_host(run)->pfn, run->at));
   const char *from = lift->staging + (size_t)(run->first - lift_first) * FRAME_SIZE;
-  for (unsigned slot = run->from; slot < run->to; slot++) {
+  unsigned first_slot, end_slot;
+  run_slots(run, &first_slot, &end_slot);
+  for (unsigned slot = first_slot; slot < end_slot; slot++) {
     if (!lived(plan, slot)) continue;
     size_t a = size_max(slot * size, begin), b = size_min((slot + 1) * size, end);
     memcpy(to + (a - begin), from + (a - begin), b - a);
@@ -420,7 +422,7 @@ static void map_runs(const struct plan *plan, struct span *s, struct lift *lift)
   for (unsigned i = s->from; i < s->to; i++) {
     const struct mesh_run *run = plan->runs[i];
     copy_run(plan, run, lift, s->first);
-    pfn_t at = pfn_add(run->host->pfn, run->at);
+    pfn_t at = pfn_add(run_host(run)->pfn, run->at);
     s->moved[i] = lift_map(lift, run->first - s->first, run->n, at) == 0;
     if (s->moved[i]) s->back &= ~mask_of(run->first, run->n);
   }

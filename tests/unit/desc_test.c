@@ -76,6 +76,38 @@ static void what_a_cache_had_stays_its_own(void) {
   end();
 }
 
+/* In 32 bits and back, also of those that are smaller than a struct desc and a line. */
+static void references_lead_back(void) {
+  static struct desc_cache small = DESC_CACHE_INIT(DESC_UNIT, "small", NULL);
+  static void *of[2000];
+  begin();
+  CU_ASSERT_EQUAL(desc_ref(NULL), 0);
+  CU_ASSERT_PTR_NULL(desc_at(0));
+  for (unsigned i = 0; i < array_size(of); i++) {
+    of[i] = desc_alloc(i % 3 == 0 ? &things : &small);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(of[i]);
+    CU_ASSERT_EQUAL((uintptr_t)of[i] % DESC_UNIT, 0);
+    memset((char *)of[i] + sizeof(struct desc_cache *), 0xff, DESC_UNIT - sizeof(void *));
+  }
+  for (unsigned i = 0; i < array_size(of); i++) {
+    CU_ASSERT_NOT_EQUAL(desc_ref(of[i]), 0);
+    CU_ASSERT_PTR_EQUAL(desc_at(desc_ref(of[i])), of[i]);
+    desc_free(of[i]);
+  }
+  CU_ASSERT_EQUAL(things.nlive + small.nlive, 0);
+  end();
+  desc_cache_fini(&small);
+}
+
+/* The last descriptor of the largest arena has one that fits. */
+static void references_reach_far_enough(void) {
+  arena.descriptors = (char *)(uintptr_t)0x100000;
+  const char *last = arena.descriptors + ((size_t)UINT32_MAX - 1) * DESC_UNIT;
+  CU_ASSERT_EQUAL(desc_ref(last), UINT32_MAX);
+  CU_ASSERT_PTR_EQUAL(desc_at(UINT32_MAX), last);
+  arena.descriptors = NULL;
+}
+
 static void giants_are_whole(void) {
   begin();
   char *a = desc_alloc(&giants), *b = desc_alloc(&giants);
@@ -144,6 +176,8 @@ static void threads_share_no_descriptor(void) {
 static const struct unit_test tests[] = {
     {"new_ones_are_zero_and_aligned", new_ones_are_zero_and_aligned},
     {"what_a_cache_had_stays_its_own", what_a_cache_had_stays_its_own},
+    {"references_lead_back", references_lead_back},
+    {"references_reach_far_enough", references_reach_far_enough},
     {"giants_are_whole", giants_are_whole},
     {"exhaustion_is_null_and_passes", exhaustion_is_null_and_passes},
     {"refused_memory_is_null_and_passes", refused_memory_is_null_and_passes},

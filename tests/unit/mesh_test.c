@@ -152,10 +152,13 @@ static const struct moving *moving_of(const struct mesh_run *run) {
 /* Derives a host's blocked slots from its runs. */
 static void check_host(const struct slab *host, size_t *nblocked) {
   uint64_t expected[SLAB_WORDS_LARGE] = {0};
-  for (const struct mesh_run *run = host->mesh->as_host; run != NULL; run = run->next_of_host) {
+  for (const struct mesh_run *run = first_as_host(host); run != NULL; run = next_of_host(run)) {
     const struct moving *m = moving_of(run);
-    for (unsigned slot = run->from; slot < run->to; slot++) {
-      bool own = !slab_slot_is_free(run->guest, slot) && !mesh_is_blocked(run->guest, slot);
+    const struct slab *of = run_guest(run);
+    unsigned from, to;
+    run_slots(run, &from, &to);
+    for (unsigned slot = from; slot < to; slot++) {
+      bool own = !slab_slot_is_free(of, slot) && !mesh_is_blocked(of, slot);
       bool held = m != NULL ? bit(m->lived, slot) : own;
       unsigned there = (unsigned)((int)slot + run->shift);
       if (!held) continue;
@@ -188,9 +191,11 @@ static void check_books(void) {
 static void copy_live(const struct moving *m) {
   const struct mesh_run *run = m->run;
   size_t begin = (size_t)run->first * FRAME_SIZE, end = begin + (size_t)run->n * FRAME_SIZE;
-  const char *from = slab_addr(run->guest);
-  char *to = zone_view(pfn_add(run->host->pfn, run->at));
-  for (unsigned slot = run->from; slot < run->to; slot++) {
+  const char *from = slab_addr(run_guest(run));
+  char *to = zone_view(pfn_add(run_host(run)->pfn, run->at));
+  unsigned first_slot, end_slot;
+  run_slots(run, &first_slot, &end_slot);
+  for (unsigned slot = first_slot; slot < end_slot; slot++) {
     if (!bit(m->lived, slot)) continue;
     size_t a = size_max(slot * size, begin), b = size_min((slot + 1) * size, end);
     memcpy(to + (a - begin), from + a, b - a);
@@ -209,7 +214,7 @@ static void finish_run(unsigned i, bool settle) {
   unsigned ngone = 0;
   struct moving m = guest.moving[i];
   struct mesh_run *run = m.run;
-  pfn_t pfn = pfn_add(guest.slab->pfn, run->first), at = pfn_add(run->host->pfn, run->at);
+  pfn_t pfn = pfn_add(guest.slab->pfn, run->first), at = pfn_add(run_host(run)->pfn, run->at);
   uint32_t frames = frames_mask(run->first, run->n);
   if (settle) {
     copy_live(&m);
@@ -552,8 +557,8 @@ static void make_pair(unsigned of_host, unsigned of_guest) {
 
 static void a_pair_has_names_for_its_parts(void) {
   make_pair(9, 5);
-  CU_ASSERT_PTR_EQUAL(pair_guest->mesh->as_guest->host, pair_host);
-  CU_ASSERT_PTR_EQUAL(pair_host->mesh->as_host->guest, pair_guest);
+  CU_ASSERT_PTR_EQUAL(run_host(first_as_guest(pair_guest)), pair_host);
+  CU_ASSERT_PTR_EQUAL(run_guest(first_as_host(pair_host)), pair_guest);
   CU_ASSERT_EQUAL(pair_host->mesh->home, slab_all_frames(pair_host));
   CU_ASSERT_TRUE(mesh_is_blocked(pair_host, guest_slot));
   CU_ASSERT_EQUAL(bins[size_class].nblocked, 1);
