@@ -24,7 +24,7 @@ regression() { # directory, command prefix...
   (
     cd "$dir" || exit
     # shellcheck disable=SC2086
-    PYTHONMALLOC=malloc TMPDIR=$dir "$@" $python -m test --timeout 300 \
+    PYTHONMALLOC=malloc TMPDIR=$dir "$@" $python -m test --timeout "$(amount 300 1500)" \
       --junit-xml "$dir/result.xml" $tests
   ) >"$dir/out" 2>&1
   # One line per case: its name and how it ended.
@@ -47,6 +47,14 @@ regression "$work/without" env &
 other=$!
 regression "$work/with" "${on_quire[@]}"
 wait "$other"
+
+# Without results nothing can be compared: the interpreter died, or a test of it hung.
+for side in without with; do
+  [[ -s $work/$side/result.xml ]] && continue
+  tail -n 20 "$work/$side/out"
+  fail "regression tests" "no results from python $side quire"
+  finish
+done
 
 for test in $tests; do
   # A case is named like __main__.Class.name or test.test_x.Class.name; results come per file as well.
