@@ -129,7 +129,7 @@ static uint64_t metadata(const struct sums *sums, const struct frames_stats *fra
 }
 
 /* The arena and, beside it, memmap, hugepage descriptors and descriptor region in one piece. */
-static uint64_t reserved(void) {
+uint64_t stats_reserved(void) {
   char *tables = (char *)arena.memmap;
   return arena.size + (uint64_t)(arena.descriptors + arena.descriptors_size - tables);
 }
@@ -146,7 +146,7 @@ public_symbol int quire_stats(struct quire_stats *out) {
       .version = QUIRE_STATS_VERSION,
       .page_size = (uint32_t)sys_page_size(),
       .metadata = metadata(&sums, &frames),
-      .reserved = reserved(),
+      .reserved = stats_reserved(),
       .ncaches = caches.ncaches,
       .reclaimed = caches.reclaimed,
       .background = background_running(),

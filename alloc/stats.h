@@ -7,6 +7,12 @@
 /* Fills in `quire_peek`. Called once, when the arena is ready. */
 void peek_init(void);
 
+/* The background thread is there, or (0, -1) not any more; its descriptor of the mailbox, or -1. */
+void peek_background(uint32_t tid, int mailbox_fd);
+
+/* Bytes of address space. */
+uint64_t stats_reserved(void);
+
 /* Option stats:on: the text report on standard error. The first, called while the library is
  * loaded, keeps a descriptor for the second, since programs may close theirs before. */
 void stats_prepare_at_exit(void);

@@ -378,6 +378,10 @@ void tcache_stats(struct tcache_stats *out) {
   lock_release(&registry.lock);
 }
 
+struct tcache_places tcache_places(void) {
+  return (struct tcache_places){&registry.first, &registry.n, &reclaimed, slots_from};
+}
+
 size_t tcache_objects(unsigned size_class) {
   size_t n = 0;
   lock_acquire(&registry.lock);

@@ -62,6 +62,15 @@ struct tcache_stats {
 
 void tcache_stats(struct tcache_stats *out);
 
+/* For readers in other processes: where they are. */
+struct tcache_places {
+  struct tcache *const *first;
+  const size_t *ncaches;
+  const uint64_t *reclaimed;
+  const uint16_t *slots_from; /* by class: index of its NULL slot; one more: of the locked slot */
+};
+struct tcache_places tcache_places(void);
+
 /* Objects of one class in all caches; racy. */
 size_t tcache_objects(unsigned size_class);
 

@@ -105,17 +105,17 @@ struct quire_stats {
   uint64_t reclaimed;  /* bytes taken from idle threads' caches so far */
   uint64_t background; /* 1 while the background thread runs */
   /* Compaction. */
-  uint64_t hollow;      /* frames of frames_used that hold no memory of their own */
-  uint64_t zone;        /* frames whose memory is the zone's: hosts */
-  uint64_t guests;      /* frames mapped onto hosts; among the hollow ones */
-  uint64_t frozen;      /* frames whose memory was the zone's when the process forked */
-  uint64_t mappings;    /* kernel mappings that all these cost */
-  uint64_t compactions; /* passes so far */
-  uint64_t hollowed;    /* frames given back inside slabs so far */
-  uint64_t meshed;      /* frames mapped onto hosts so far */
-  uint64_t pinned;      /* slabs that could not be moved for a pin, so far */
-  uint64_t freezes;     /* zones given up for a fork so far */
-  uint64_t mesh_state;  /* enum quire_mesh_state: what keeps memory from being meshed */
+  uint64_t hollow;          /* frames of frames_used that hold no memory of their own */
+  uint64_t zone;            /* frames whose memory is the zone's: hosts */
+  uint64_t guests;          /* frames mapped onto hosts; among the hollow ones */
+  uint64_t frozen;          /* frames whose memory was the zone's when the process forked */
+  uint64_t mappings;        /* kernel mappings that all these cost */
+  uint64_t compactions;     /* passes so far */
+  uint64_t hollowed;        /* frames given back inside slabs so far */
+  uint64_t meshed;          /* frames mapped onto hosts so far */
+  uint64_t pinned;          /* slabs that could not be moved for a pin, so far */
+  uint64_t freezes;         /* zones given up for a fork so far */
+  uint64_t mesh_state;      /* enum quire_mesh_state: what keeps memory from being meshed */
   uint64_t owned_live;      /* bytes of `live` that owners of the program's have */
   uint64_t frames_pinned;   /* frames of slabs, folios and owners' runs that are pinned */
   uint64_t frames_poisoned; /* frames whose memory has failed: out of use */
@@ -317,17 +317,71 @@ int quire_walk(int (*visit)(const struct quire_walk_item *item, void *arg), void
 /* ---- for readers in other processes ---- */
 
 #define QUIRE_PEEK_MAGIC 0x5155495245504b31ull /* "QUIREPK1" */
-#define QUIRE_PEEK_VERSION 1
+#define QUIRE_PEEK_VERSION 2
 
-/* Found by the symbol `quire_peek`; read with process_vm_readv. All addresses are the target's. A
- * word of the memmap: bits 0-3 type (0 none, 1 free, 2 slab, 3 folio, 4 meta, 5 owned, 6 poison, 7
- * reserved), 4-7 flags (isolated, pinned, host, guest), 8-15 size class, 16-63 address of the
+/* Numbers that the library counts, each in one place: struct quire_peek tells where. Those that
+ * struct quire_stats has too are meant as there. */
+enum quire_peek_number {
+  QUIRE_PEEK_FRAMES_USED,
+  QUIRE_PEEK_FRAMES_DIRTY,
+  QUIRE_PEEK_FRAMES_OPENED,
+  QUIRE_PEEK_FRAMES_PEAK,
+  QUIRE_PEEK_HUGEPAGES,
+  QUIRE_PEEK_HUGE_ADVISED,
+  QUIRE_PEEK_HUGE_FALLBACKS,
+  QUIRE_PEEK_HUGE_STALLS, /* hugepages that came, but only after long */
+  QUIRE_PEEK_DISCARDS,
+  QUIRE_PEEK_DISCARDED,
+  QUIRE_PEEK_DISCARD_FAILURES,
+  QUIRE_PEEK_MOVES,
+  QUIRE_PEEK_HOLLOW,
+  QUIRE_PEEK_ZONE,
+  QUIRE_PEEK_GUESTS,
+  QUIRE_PEEK_FROZEN,
+  QUIRE_PEEK_MAPPINGS,
+  QUIRE_PEEK_MAPPINGS_MOST,  /* vm.max_map_count when the zone was opened */
+  QUIRE_PEEK_REMAP_FAILURES, /* mappings that the kernel refused */
+  QUIRE_PEEK_FREEZES,
+  QUIRE_PEEK_BACKING_BYTES, /* of the table of backings: metadata */
+  QUIRE_PEEK_MESH_STATE,
+  QUIRE_PEEK_COMPACTIONS,
+  QUIRE_PEEK_HOLLOWED,
+  QUIRE_PEEK_MESHED,
+  QUIRE_PEEK_MESH_RUNS, /* remaps that `meshed` took */
+  QUIRE_PEEK_PINNED,
+  QUIRE_PEEK_UNPLACED,  /* frames for which the last pass had no host */
+  QUIRE_PEEK_CONVERTED, /* hugepages that became the zone's so far */
+  QUIRE_PEEK_REFUSED,   /* that did not, for a pin or the kernel */
+  QUIRE_PEEK_OWNED_FRAMES,
+  QUIRE_PEEK_FRAMES_PINNED,
+  QUIRE_PEEK_FRAMES_POISONED,
+  QUIRE_PEEK_NFOLIOS,
+  QUIRE_PEEK_NCACHES,
+  QUIRE_PEEK_RECLAIMED,
+  QUIRE_PEEK_DESCRIPTOR_BYTES, /* of the region of descriptors, handed out so far: metadata */
+  QUIRE_PEEK_NUMBERS,
+};
+
+struct quire_peek_place {
+  uint64_t address;
+  uint64_t size; /* 4 or 8 */
+};
+
+/* Found by the symbol `quire_peek`; read with process_vm_readv. All addresses are the target's,
+ * numbers are in its byte order, and what is said below of offsets is from the beginning of a
+ * record.
+ *
+ * A word of the memmap: bits 0-3 type (0 none, 1 free, 2 slab, 3 folio, 4 meta, 5 owned, 6 poison,
+ * 7 reserved), 4-7 flags (isolated, pinned, host, guest), 8-15 size class, 16-63 address of the
  * owner's descriptor. Protocol: load the word, check the type, read the descriptor, load the word
  * again, compare; on any difference what was read means nothing. Descriptors are type-stable:
- * memory that held a slab's only ever holds slabs'. A folio that grows or shrinks in place may for
- * a moment not name a frame that names it: look again. A slab's bitmap has a bit per slot, set
- * while it is free, in (nslots + 63) / 64 words of 64 bits; while its owner is at work it may
- * disagree with nfree. */
+ * memory that held a slab's only ever holds slabs', and its first eight bytes tell the cache it is
+ * of (desc_*). They lie in one region, so that it can be read in one piece between two readings of
+ * the memmap. A folio that grows or shrinks in place may for a moment not name a frame that names
+ * it: look again. A slab's bitmap has a bit per slot, set while it is free, in (nslots + 63) / 64
+ * words of 64 bits; while its owner is at work it may disagree with nfree. In a host a slot is also
+ * taken while one of a guest lives in its place: `blocked` of its record of meshing, a bitmap like
+ * the other, tells which. */
 struct quire_peek {
   uint64_t magic;
   uint32_t version;
@@ -336,13 +390,78 @@ struct quire_peek {
   uint64_t nhugepages;
   uint64_t opened_address; /* of a uint32_t: hugepages opened so far */
   uint32_t frame_size, frames_per_hugepage;
-  uint64_t classes_address; /* of nclasses records of class_stride bytes, which begin with a
-                               uint32_t size */
+  uint64_t classes_address; /* of nclasses records of class_stride bytes, which begin with the
+                               size in bytes (uint32_t), and the frames and slots of a slab (two
+                               uint16_t; of the larger classes, which are folios', frames and 1) */
   uint32_t nclasses, class_stride;
   uint32_t hugepage_stride;
   uint32_t hugepage_used, hugepage_resident, hugepage_zero; /* offsets of 64-byte bitmaps */
   uint32_t slab_pfn, slab_nfree, slab_nslots, slab_nframes, slab_class, slab_free; /* offsets */
   uint32_t folio_pfn, folio_nframes, folio_class;                                  /* offsets */
+  /* From version 2 on. */
+  uint32_t page_size;       /* the system's */
+  char library[16];         /* QUIRE_VERSION */
+  uint64_t reserved;        /* bytes of address space */
+  uint32_t nslab_classes;   /* classes below this one are slabs' */
+  uint32_t background_tid;  /* of the background thread, in its own pid namespace; 0: none */
+  uint64_t options_address; /* of noptions size_t, in the order in which this file lists them; */
+  uint32_t noptions;        /* of a choice, its index */
+  int32_t mailbox_fd;       /* descriptor of struct quire_mailbox in that thread's own table
+                               (/proc/PID/task/TID/fd/N); -1: none */
+  uint64_t descriptors;     /* the region: QUIRE_PEEK_DESCRIPTOR_BYTES of it are in use */
+  uint64_t desc_slab_small, desc_slab_large, desc_folio, desc_owned, desc_mesh, desc_cache;
+  uint32_t hugepage_state; /* offset of a uint8_t: 0 unopened, 1 empty, 2 partial, 3 full, 4 set
+                              aside */
+  uint32_t hugepage_kind;  /* of a uint8_t, while partial or full: 0 slabs, 1 folios, 2 the zone */
+  uint32_t hugepage_flags; /* of a uint8_t: 1 a hugepage was asked for, 2 from the reserved pool, 4
+                              populated, 16 the zone's or a given-up zone's, 32 and 64 being
+                              changed, 8 page tables were moved */
+  uint32_t slab_state;     /* of a uint8_t: 0 none, 1 partial, 2 full, 3 isolated, 4 guest, 5
+                              retired for failed memory */
+  uint32_t slab_pins;      /* of a uint16_t */
+  uint32_t slab_holes;     /* of a uint32_t: bit i: frame i holds no memory of its own */
+  uint32_t slab_mesh;      /* of a uint64_t: address of its record of meshing, mostly 0 */
+  uint32_t mesh_blocked;   /* of a bitmap as long as the slab's */
+  uint32_t folio_nguard;   /* of a uint32_t: frames without access behind nframes */
+  uint32_t folio_refs;     /* of a uint32_t: bits 2 and up count pins */
+  uint32_t owned_pfn, owned_nframes, owned_refs; /* as a folio's */
+  uint32_t cache_next, cache_tid;                /* of a thread cache: uint64_t, int32_t */
+  uint32_t cache_tops;          /* of a uint64_t per class: address of the last object's slot */
+  uint32_t cache_slots;         /* of the slots; class c's begin behind slot cache_first[c] */
+  uint64_t cache_first_address; /* of nclasses + 1 uint16_t; a top at slot cache_first[nclasses]
+                                   is of a stack that is being taken: nothing can be said */
+  uint64_t caches_address;      /* of a uint64_t: address of the first thread cache */
+  uint64_t backing_address;     /* of a uint64_t: address of the table of backings, 0 before there
+                                   is one. A uint32_t per frame: 0 private memory; else its frame
+                                   of the zone + 1, and bit 31 when that zone was given up */
+  uint64_t bins_address;        /* of nslab_classes records of bin_stride bytes */
+  uint32_t bin_stride;
+  uint32_t bin_nslabs, bin_nblocked;                 /* offsets of uint32_t */
+  uint32_t bin_free_slots, bin_refills, bin_flushes; /* of uint64_t; slots a host keeps for guests
+                                                        (nblocked) are not among free_slots */
+  uint64_t transfers_address;           /* of nclasses records of transfer_stride bytes */
+  uint32_t transfer_stride, transfer_n; /* offset of a uint32_t: objects in the transfer area */
+  uint64_t transfer_bytes; /* of a class's transfer area: metadata once it has flushes (of classes
+                              that are folios': while it has objects) */
+  uint64_t frames_bytes;   /* metadata of the frame allocator, to which come 3/8 of a byte per
+                              hugepage opened; a bin is metadata once it has refills */
+  struct quire_peek_place numbers[QUIRE_PEEK_NUMBERS];
+};
+
+/* What another process may ask for, and all that it may write: one page of shared memory, mapped
+ * from background_tid's descriptor mailbox_fd. To ask: count asked[what] up, then `bell`, and wake
+ * the futex (not private) at `bell`. It is over when done[what] has come to be what asked[what]
+ * was then, or is beyond; the futex at done[what] is woken, and gained[what] tells the bytes. */
+enum quire_mail { QUIRE_MAIL_PURGE, QUIRE_MAIL_COMPACT, QUIRE_MAILS };
+
+#define QUIRE_MAILBOX_MAGIC 0x51424f58u
+
+struct quire_mailbox {
+  uint32_t magic;
+  uint32_t bell;
+  uint32_t asked[QUIRE_MAILS];
+  uint32_t done[QUIRE_MAILS];
+  uint64_t gained[QUIRE_MAILS];
 };
 
 extern struct quire_peek quire_peek; /* filled in when the heap is ready: magic is 0 before */

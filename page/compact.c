@@ -576,6 +576,7 @@ bool compact_step(uint64_t budget_us) {
 }
 
 void compact_stats(struct compact_stats *out) { *out = stats; }
+const struct compact_stats *compact_places(void) { return &stats; }
 
 void compact_fini(void) {
   if (pass.scratch != NULL) (void)sys->unreserve(pass.scratch, pass.scratch_bytes);

@@ -78,6 +78,7 @@ struct compact_stats {
 };
 
 void compact_stats(struct compact_stats *out);
+const struct compact_stats *compact_places(void); /* where they are, for other processes */
 void compact_fini(void);
 
 #endif

@@ -71,6 +71,7 @@ void desc_free(void *desc) {
 
 size_t desc_bytes_opened(void) { return load_relaxed(&region.opened); }
 size_t desc_bytes_used(void) { return load_relaxed(&region.next); }
+const size_t *desc_bytes_used_place(void) { return &region.next; }
 void desc_lock_region(void) { lock_acquire(&region.lock); }
 void desc_unlock_region(void) { lock_release(&region.lock); }
 void desc_reset_region(void) { lock_reset(&region.lock); }

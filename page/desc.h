@@ -54,6 +54,7 @@ static inline void *desc_at(uint32_t ref) {
 /* Bytes of the descriptor region: opened for use, and handed to caches so far. */
 size_t desc_bytes_opened(void);
 size_t desc_bytes_used(void);
+const size_t *desc_bytes_used_place(void); /* for other processes */
 
 /* Fork: the region's own lock, with the caches' taken by their owners. */
 void desc_lock_region(void);

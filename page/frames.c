@@ -524,13 +524,20 @@ bool frames_extend(pfn_t pfn, size_t nframes, size_t more, enum frames_kind kind
   return ok;
 }
 
+/* The sets of hugepages have room for the largest arena. */
+static const size_t fixed_bytes = sizeof frames + sizeof frames_index - sizeof frames_index.empty -
+                                  sizeof frames_index.warm - sizeof frames_index.leaving;
+
 void frames_stats(struct frames_stats *out) {
   lock_acquire(&frames.lock);
   *out = frames.stats;
-  /* The sets of hugepages have room for the largest arena. */
-  out->metadata = sizeof frames + sizeof frames_index - sizeof frames_index.empty -
-                  sizeof frames_index.warm - sizeof frames_index.leaving + 3 * arena.opened / 8;
+  out->metadata = fixed_bytes + 3 * arena.opened / 8;
   lock_release(&frames.lock);
+}
+
+const struct frames_stats *frames_places(size_t *fixed_metadata) {
+  *fixed_metadata = fixed_bytes;
+  return &frames.stats;
 }
 
 size_t frames_used(void) { return load_relaxed(&frames.stats.used); }

@@ -113,6 +113,10 @@ bool frames_collapse_one(void);
 int frames_collapse(hpn_t hpn);
 
 void frames_stats(struct frames_stats *out);
+
+/* For readers in other processes: where they are counted (all but metadata, of which this says the
+ * part that doesn't grow with the arena). */
+const struct frames_stats *frames_places(size_t *fixed_metadata);
 size_t frames_used(void);
 
 /* Fork: the lock of discard passes first, then the frames lock. */

@@ -314,6 +314,7 @@ size_t owned_compact(void) {
 }
 
 size_t owned_frames(void) { return load_relaxed(&frames_owned); }
+const size_t *owned_frames_place(void) { return &frames_owned; }
 
 bool owned_consistent(const struct owned *owned) {
   if (owned->nframes == 0 || hold_state(&owned->refs) == HOLD_GONE) return false;

@@ -79,6 +79,7 @@ size_t owned_compact(void);
 
 /* Frames of all runs. */
 size_t owned_frames(void);
+const size_t *owned_frames_place(void); /* for other processes */
 
 static inline void *owned_addr(const struct owned *owned) { return arena_addr(owned->pfn); }
 

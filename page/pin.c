@@ -145,6 +145,7 @@ void pin_unhold(uint32_t *word, pfn_t pfn, size_t nframes) {
 }
 
 size_t pin_frames(void) { return load_relaxed(&pins.frames); }
+const size_t *pin_frames_place(void) { return &pins.frames; }
 void pin_lock(void) { lock_acquire(&pins.lock); }
 void pin_unlock(void) { lock_release(&pins.lock); }
 void pin_reset(void) { lock_reset(&pins.lock); }

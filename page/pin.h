@@ -47,6 +47,7 @@ void pin_unhold(uint32_t *word, pfn_t pfn, size_t nframes);
 
 /* Frames of owners that are pinned. */
 size_t pin_frames(void);
+const size_t *pin_frames_place(void); /* for other processes */
 
 void pin_lock(void);
 void pin_unlock(void);

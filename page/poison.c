@@ -91,6 +91,7 @@ enum owner_verdict poison_frame(pfn_t pfn) {
 }
 
 size_t poison_frames(void) { return load_relaxed(&failed.frames); }
+const size_t *poison_frames_place(void) { return &failed.frames; }
 void poison_lock(void) { lock_acquire(&failed.lock); }
 void poison_unlock(void) { lock_release(&failed.lock); }
 void poison_reset(void) { lock_reset(&failed.lock); }

@@ -30,6 +30,7 @@ void poison_set(pfn_t pfn, size_t n);
 
 /* Frames out of use for good. */
 size_t poison_frames(void);
+const size_t *poison_frames_place(void); /* for other processes */
 
 void poison_lock(void);
 void poison_unlock(void);

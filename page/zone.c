@@ -24,8 +24,7 @@ struct zone zone = {.fd = -1, .watch = -1};
 static struct {
   struct lock lock;
   uint32_t *backing; /* per frame of the arena; pages of it are touched as they are needed */
-  size_t writable;   /* bytes of it, from the beginning */
-  struct zone_stats stats;
+  struct zone_stats stats; /* stats.table: bytes of it that are writable, from the beginning */
 } table = {.lock = LOCK_INIT(RANK_ZONE)};
 
 static size_t table_bytes(void) {
@@ -98,7 +97,7 @@ static int open_table(void) {
     (void)sys->unreserve(p, table_bytes());
     return err;
   }
-  table.writable = 0;
+  store_relaxed(&table.stats.table, 0);
   store_release(&table.backing, p);
   return 0;
 }
@@ -107,9 +106,10 @@ static int open_table(void) {
 static int grow_table(size_t end) {
   size_t bytes = align_up(end * sizeof table.backing[0], TABLE_STEP);
   if (bytes > table_bytes()) bytes = table_bytes();
-  if (bytes <= table.writable) return 0;
-  int err = sys->open_write((char *)table.backing + table.writable, bytes - table.writable);
-  if (err == 0) table.writable = bytes;
+  size_t writable = table.stats.table;
+  if (bytes <= writable) return 0;
+  int err = sys->open_write((char *)table.backing + writable, bytes - writable);
+  if (err == 0) store_relaxed(&table.stats.table, bytes);
   return err;
 }
 
@@ -339,8 +339,11 @@ void zone_forget(void) {
 void zone_stats(struct zone_stats *out) {
   lock_acquire(&table.lock);
   *out = table.stats;
-  if (table.backing != NULL) out->table = table.writable;
   lock_release(&table.lock);
+}
+
+struct zone_places zone_places(void) {
+  return (struct zone_places){&table.stats, &zone.state, &table.backing};
 }
 
 size_t zone_mappings(void) { return load_relaxed(&table.stats.mappings); }
@@ -376,7 +379,6 @@ void zone_fini(void) {
   close_all();
   if (table.backing != NULL) (void)sys->unreserve(table.backing, table_bytes());
   table.backing = NULL;
-  table.writable = 0;
   table.stats = (struct zone_stats){0};
   zone.staging = NULL;
   zone.state = ZONE_CLOSED;

@@ -93,6 +93,14 @@ struct zone_stats {
 void zone_stats(struct zone_stats *out);
 size_t zone_mappings(void);
 
+/* For readers in other processes: where they are. */
+struct zone_places {
+  const struct zone_stats *stats;
+  const enum zone_state *state;
+  uint32_t *const *backing; /* a word per frame; NULL before there is a table */
+};
+struct zone_places zone_places(void);
+
 void zone_lock(void);
 void zone_unlock(void);
 void zone_reset(void);

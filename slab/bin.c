@@ -381,6 +381,22 @@ void bin_stats(unsigned size_class, struct bin_stats *out) {
   lock_release(&bin->lock);
 }
 
+struct bin_places bin_places(void) {
+  return (struct bin_places){
+      .bins = bins,
+      .transfers = transfers,
+      .bin_stride = sizeof(struct bin),
+      .nslabs = offsetof(struct bin, nslabs),
+      .nblocked = offsetof(struct bin, nblocked),
+      .free_slots = offsetof(struct bin, free_slots),
+      .refills = offsetof(struct bin, refills),
+      .flushes = offsetof(struct bin, flushes),
+      .transfer_stride = sizeof(struct transfer),
+      .transfer_n = offsetof(struct transfer, n),
+      .transfer_bytes = sizeof transfer_objects[0],
+  };
+}
+
 size_t bin_transfer_bytes(void) {
   size_t bytes = 0;
   for (unsigned c = 0; c < CACHED_CLASSES; c++)

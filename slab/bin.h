@@ -49,6 +49,16 @@ struct bin_stats {
 
 void bin_stats(unsigned size_class, struct bin_stats *out);
 
+/* For readers in other processes: where bins and transfer areas are, an array of each. Offsets are
+ * of fields of struct bin and of a transfer area's count. */
+struct bin_places {
+  const void *bins, *transfers;
+  uint32_t bin_stride, nslabs, nblocked, free_slots, refills, flushes;
+  uint32_t transfer_stride, transfer_n;
+  size_t transfer_bytes; /* metadata of a transfer area in use */
+};
+struct bin_places bin_places(void);
+
 /* Bytes of objects that all transfer areas hold, a racy sum. */
 size_t bin_transfer_bytes(void);
 
