@@ -55,8 +55,17 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*_tes
 UNIT_SUPPORT := $(patsubst %.c,$(B)/%.o,$(filter-out %_test.c,$(wildcard tests/unit/*.c)))
 ABUSES := $(patsubst tests/abuse/%.c,$(B)/tests/abuse/%,$(wildcard tests/abuse/*.c))
 
+# The `quire` command and the libraries that it alone needs. Where they are missing the rest is built.
+COMMAND_LIBS := jansson ncursesw libmicrohttpd
+ifeq ($(CROSS)$(shell pkg-config --exists $(COMMAND_LIBS) 2>/dev/null && echo yes),yes)
+COMMAND := $(B)/quire
+COMMAND_FLAGS := $(shell pkg-config --cflags $(COMMAND_LIBS)) -DQUIRE_LIBDIR='"$(LIBDIR)"'
+COMMAND_LINK := $(shell pkg-config --libs $(COMMAND_LIBS))
+endif
+COMMAND_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard tools/quire/*.c))
+
 .PHONY: all deps demo check check-long bench bench-programs bench-compaction compaction-programs install clean help tests format objects
-all: $(B)/libquire.so $(B)/libquire.a $(B)/quire.3
+all: $(B)/libquire.so $(B)/libquire.a $(B)/quire.3 $(COMMAND)
 
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -82,6 +91,14 @@ $(B)/quire.3: docs/quire.3.in $(B)/tools/options-text
 $(B)/tools/options-text: tools/options-text.c $(B)/alloc/options.o $(B)/arch/sys.o
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(CFLAGS) $(LINK_SANITIZER) $^ -o $@
+
+$(B)/tools/quire/%.o: tools/quire/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(COMMAND_FLAGS) $(CFLAGS) -c $< -o $@
+
+# Of the allocator it has the table of options, the names of the numbers, and what these need.
+$(B)/quire: $(COMMAND_OBJECTS) $(B)/alloc/options.o $(B)/alloc/format.o $(B)/arch/sys.o
+	$(CC) $(CFLAGS) $(LINK_SANITIZER) $^ $(COMMAND_LINK) -o $@
 
 objects: $(CORE) $(PRELOAD)
 tests: $(UNIT_TESTS) $(ABUSES)
@@ -169,13 +186,17 @@ install: all
 	install -m 755 $(B)/libquire.so $(DESTDIR)$(LIBDIR)/libquire.so.0
 	ln -sf libquire.so.0 $(DESTDIR)$(LIBDIR)/libquire.so
 	install -m 644 $(B)/libquire.a $(DESTDIR)$(LIBDIR)/libquire.a
+ifneq ($(COMMAND),)
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(COMMAND) $(DESTDIR)$(PREFIX)/bin/quire
+endif
 	install -m 644 include/quire.h $(DESTDIR)$(PREFIX)/include/quire.h
 	install -m 644 $(B)/quire.3 $(DESTDIR)$(PREFIX)/share/man/man3/quire.3
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' tools/quire.pc.in \
 	  > $(DESTDIR)$(LIBDIR)/pkgconfig/quire.pc
 
 format:
-	clang-format -i $(wildcard arch/*.[ch] page/*.[ch] slab/*.[ch] alloc/*.[ch] preload/*.[ch] include/*.h)
+	clang-format -i $(wildcard arch/*.[ch] page/*.[ch] slab/*.[ch] alloc/*.[ch] preload/*.[ch] include/*.h tools/quire/*.[ch])
 
 clean:
 	rm -rf build

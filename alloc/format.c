@@ -6,7 +6,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "arch/compiler.h"
+#include "alloc/stats.h"
+#include "page/arena.h"
 #include "page/zone.h"
 #include "quire.h"
 
@@ -27,21 +28,10 @@ static printf_like(2, 3) void emit(struct sink *s, const char *format, ...) {
 
 /* ---- every field by name ---- */
 
-enum field_unit { COUNT, BYTES, FRAMES };
-enum field_type { GAUGE, COUNTER };
-
-struct field {
-  const char *name;
-  size_t offset;
-  enum field_unit unit;
-  enum field_type type;
-  const char *help;
-};
-
 #define FIELD(name, unit, type, help)                                                              \
-  { #name, offsetof(struct quire_stats, name), unit, type, help }
+  { #name, offsetof(struct quire_stats, name), STATS_##unit, STATS_##type, help }
 
-static const struct field fields[] = {
+static const struct stats_field fields[] = {
     FIELD(live, BYTES, GAUGE, "Bytes in objects that the program holds."),
     FIELD(slab_live, BYTES, GAUGE, "Of these, in slabs."),
     FIELD(folio_live, BYTES, GAUGE, "Of these, in folios."),
@@ -87,7 +77,11 @@ static const struct field fields[] = {
 _Static_assert(sizeof(struct quire_stats) == 8 + array_size(fields) * sizeof(uint64_t),
                "a field is missing in the table");
 
-static uint64_t field_value(const struct quire_stats *stats, const struct field *f) {
+const struct stats_field *stats_field(size_t index) {
+  return index < array_size(fields) ? &fields[index] : NULL;
+}
+
+static uint64_t field_value(const struct quire_stats *stats, const struct stats_field *f) {
   return *(const uint64_t *)((const char *)stats + f->offset);
 }
 
@@ -100,13 +94,14 @@ static void json(struct sink *s, const struct quire_stats *stats) {
   emit(s, "\n}\n");
 }
 
-static void metric(struct sink *s, const struct field *f, uint64_t value) {
-  const char *unit = f->unit == COUNT ? "" : "_bytes", *total = f->type == COUNTER ? "_total" : "";
+static void metric(struct sink *s, const struct stats_field *f, uint64_t value) {
+  const char *unit = f->unit == STATS_COUNT ? "" : "_bytes",
+             *total = f->type == STATS_COUNTER ? "_total" : "";
   emit(s, "# HELP quire_%s%s%s %s\n", f->name, unit, total, f->help);
   emit(s, "# TYPE quire_%s%s%s %s\n", f->name, unit, total,
-       f->type == COUNTER ? "counter" : "gauge");
+       f->type == STATS_COUNTER ? "counter" : "gauge");
   emit(s, "quire_%s%s%s %llu\n", f->name, unit, total,
-       (unsigned long long)(f->unit == FRAMES ? value << FRAME_SHIFT : value));
+       (unsigned long long)(f->unit == STATS_FRAMES ? value << FRAME_SHIFT : value));
 }
 
 static void prometheus(struct sink *s, const struct quire_stats *stats) {

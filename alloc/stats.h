@@ -13,6 +13,19 @@ void peek_background(uint32_t tid, int mailbox_fd);
 /* Bytes of address space. */
 uint64_t stats_reserved(void);
 
+/* The members of struct quire_stats by name, which all formats are made from; NULL past the end. */
+enum stats_unit { STATS_COUNT, STATS_BYTES, STATS_FRAMES };
+enum stats_type { STATS_GAUGE, STATS_COUNTER };
+
+struct stats_field {
+  const char *name;
+  size_t offset;
+  enum stats_unit unit;
+  enum stats_type type;
+  const char *help;
+};
+const struct stats_field *stats_field(size_t index);
+
 /* Option stats:on: the text report on standard error. The first, called while the library is
  * loaded, keeps a descriptor for the second, since programs may close theirs before. */
 void stats_prepare_at_exit(void);

@@ -1,0 +1,120 @@
+#include "tools/quire/cli.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- options ---- */
+
+static void print_help(const struct command *command) {
+  printf("usage: quire %s %s\n\n%s\n", command->name, command->usage, command->help);
+}
+
+_Noreturn void cli_usage(const struct command *command, const char *format, ...) {
+  va_list args;
+  fprintf(stderr, "quire %s: ", command->name);
+  va_start(args, format);
+  vfprintf(stderr, format, args);
+  va_end(args);
+  fprintf(stderr, "\nusage: quire %s %s\nTry 'quire %s --help'.\n", command->name, command->usage,
+          command->name);
+  exit(STATUS_USAGE);
+}
+
+enum { LONGS_MAX = 64, OPTION_HELP = 0x10000 };
+
+int cli_option(const struct command *command, int argc, char **argv, const char *shorts,
+               const struct option *longs) {
+  struct option all[LONGS_MAX];
+  unsigned n = 0;
+  for (; longs[n].name != NULL && n < LONGS_MAX - 2; n++) all[n] = longs[n];
+  all[n++] = (struct option){"help", no_argument, NULL, OPTION_HELP};
+  all[n] = (struct option){0};
+  opterr = 0;
+  int option = getopt_long(argc, argv, shorts, all, NULL);
+  if (option == OPTION_HELP) {
+    print_help(command);
+    exit(cli_finish(command, STATUS_OK));
+  }
+  if (option == ':') cli_usage(command, "%s needs a value", argv[optind - 1]);
+  if (option == '?') {
+    if (optopt > 0 && optopt < 256) cli_usage(command, "there is no option -%c", optopt);
+    cli_usage(command, "what is %s?", argv[optind - 1]);
+  }
+  return option;
+}
+
+int cli_fail(const struct command *command, int status, const char *format, ...) {
+  va_list args;
+  fflush(stdout);
+  fprintf(stderr, "quire %s: ", command->name);
+  va_start(args, format);
+  vfprintf(stderr, format, args);
+  va_end(args);
+  fputc('\n', stderr);
+  return status;
+}
+
+pid_t cli_pid(const struct command *command, int argc, char **argv) {
+  char *end;
+  if (optind >= argc) cli_usage(command, "of which process?");
+  if (optind + 1 < argc) cli_usage(command, "one process at a time");
+  errno = 0;
+  long pid = strtol(argv[optind], &end, 10);
+  if (errno != 0 || end == argv[optind] || *end != 0 || pid <= 0 || pid > INT32_MAX)
+    cli_usage(command, "'%s' is not the number of a process", argv[optind]);
+  return (pid_t)pid;
+}
+
+int cli_open(const struct command *command, pid_t pid, struct process *out) {
+  char error[PROCESS_ERROR_MAX];
+  enum status status = process_open(out, pid, error);
+  return status == STATUS_OK ? STATUS_OK : cli_fail(command, (int)status, "%s", error);
+}
+
+unsigned cli_seconds(const struct command *command, const char *text) {
+  enum { LEAST_MS = 100, MOST_S = 86400 };
+  char *end;
+  double seconds = strtod(text, &end);
+  if (end == text || *end != 0 || !(seconds > 0) || seconds > MOST_S)
+    cli_usage(command, "'%s' is not a number of seconds (up to %d)", text, MOST_S);
+  return seconds * 1000 < LEAST_MS ? LEAST_MS : (unsigned)(seconds * 1000);
+}
+
+int cli_finish(const struct command *command, int status) {
+  if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+  return cli_fail(command, STATUS_FAILED, "can't write all of it: %s", strerror(errno));
+}
+
+/* ---- for people ---- */
+
+const char *cli_bytes(uint64_t bytes, char out[24]) {
+  static const char units[] = "KMGTPE";
+  double value = (double)bytes;
+  unsigned u = 0;
+  if (bytes < 1024) {
+    snprintf(out, 24, "%u B", (unsigned)bytes);
+    return out;
+  }
+  for (value /= 1024; value >= 1023.95 && u + 2 < sizeof units; u++) value /= 1024;
+  snprintf(out, 24, "%.1f %ciB", value, units[u]);
+  return out;
+}
+
+double cli_share(uint64_t part, uint64_t whole) {
+  return whole == 0 ? 0 : 100.0 * (double)part / (double)whole;
+}
+
+bool cli_may_colour(FILE *stream) {
+  const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+  if (no != NULL && *no != 0) return false;
+  return isatty(fileno(stream)) && term != NULL && strcmp(term, "dumb") != 0;
+}
+
+const char *cli_style(FILE *stream, enum cli_style style) {
+  static const char *const codes[] = {"\033[0m",  "\033[1m",  "\033[2m",
+                                      "\033[32m", "\033[33m", "\033[31m"};
+  return cli_may_colour(stream) ? codes[style] : "";
+}

@@ -1,0 +1,164 @@
+#include "tools/quire/kernel.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LINE = 4400 };
+
+static FILE *open_of(pid_t pid, const char *name) {
+  char path[128];
+  snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+  return fopen(path, "re");
+}
+
+/* ---- smaps ---- */
+
+static bool in_ranges(uint64_t from, uint64_t to, const struct kernel_range *ranges, unsigned n) {
+  for (unsigned i = 0; i < n; i++)
+    if (from >= ranges[i].from && to <= ranges[i].to) return true;
+  return false;
+}
+
+/* A line that begins a mapping; whether that is quire's. */
+static bool begins(const char *line, const struct kernel_range *ranges, unsigned n, bool *ours) {
+  unsigned long long from, to;
+  if (sscanf(line, "%llx-%llx ", &from, &to) != 2) return false;
+  *ours = in_ranges(from, to, ranges, n) || strstr(line, "/memfd:quire ") != NULL;
+  return true;
+}
+
+static bool value_of(const char *line, const char *name, uint64_t *bytes) {
+  unsigned long long kib;
+  size_t n = strlen(name);
+  if (strncmp(line, name, n) != 0 || line[n] != ':' || sscanf(line + n + 1, "%llu", &kib) != 1)
+    return false;
+  *bytes = (uint64_t)kib << 10;
+  return true;
+}
+
+static void add_line(const char *line, bool ours, struct kernel_memory *out) {
+  uint64_t bytes;
+  if (value_of(line, "Pss", &bytes)) {
+    out->pss += bytes;
+    if (ours) out->heap_pss += bytes;
+  } else if (value_of(line, "SwapPss", &bytes)) {
+    out->swap += bytes;
+    if (ours) out->heap_swap += bytes;
+  } else if (ours && value_of(line, "Rss", &bytes)) {
+    out->heap_rss += bytes;
+  } else if (ours && (value_of(line, "AnonHugePages", &bytes) ||
+                      value_of(line, "ShmemPmdMapped", &bytes))) {
+    out->heap_huge += bytes;
+  }
+}
+
+bool kernel_memory(pid_t pid, const struct kernel_range *ranges, unsigned nranges,
+                   struct kernel_memory *out) {
+  char line[LINE];
+  bool ours = false;
+  memset(out, 0, sizeof *out);
+  FILE *f = open_of(pid, "smaps");
+  if (f == NULL) return false;
+  errno = 0;
+  while (fgets(line, sizeof line, f) != NULL) {
+    if (begins(line, ranges, nranges, &ours)) {
+      out->mappings++;
+      out->heap_mappings += ours;
+    } else {
+      add_line(line, ours, out);
+    }
+  }
+  int err = ferror(f) ? errno : out->mappings == 0 ? ESRCH : 0;
+  fclose(f);
+  errno = err;
+  return err == 0;
+}
+
+bool kernel_pss(pid_t pid, uint64_t *pss) {
+  char line[LINE];
+  bool found = false;
+  FILE *f = open_of(pid, "smaps_rollup");
+  if (f == NULL) return false;
+  while (!found && fgets(line, sizeof line, f) != NULL) found = value_of(line, "Pss", pss);
+  fclose(f);
+  if (!found) errno = ESRCH;
+  return found;
+}
+
+/* ---- threads ---- */
+
+/* The last number of NSpid is what the thread is called innermost. */
+static bool is_called(pid_t pid, const char *task, uint64_t tid) {
+  char name[64], line[LINE];
+  bool found = false;
+  snprintf(name, sizeof name, "task/%.16s/status", task);
+  FILE *f = open_of(pid, name);
+  while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+    if (strncmp(line, "NSpid:", 6) != 0) continue;
+    char *last = strrchr(line, '\t');
+    found = last != NULL && strtoull(last + 1, NULL, 10) == tid;
+    break;
+  }
+  if (f != NULL) fclose(f);
+  return found;
+}
+
+pid_t kernel_thread(pid_t pid, uint64_t tid) {
+  char path[64];
+  pid_t found = 0;
+  snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+  DIR *tasks = tid == 0 ? NULL : opendir(path);
+  struct dirent *entry;
+  while (tasks != NULL && found == 0 && (entry = readdir(tasks)) != NULL)
+    if (entry->d_name[0] != '.' && is_called(pid, entry->d_name, tid))
+      found = (pid_t)atoi(entry->d_name);
+  if (tasks != NULL) closedir(tasks);
+  return found;
+}
+
+uint64_t kernel_thread_cpu_ns(pid_t pid, pid_t tid) {
+  char name[64];
+  unsigned long long ns = 0;
+  snprintf(name, sizeof name, "task/%d/schedstat", (int)tid);
+  FILE *f = open_of(pid, name);
+  if (f == NULL) return 0;
+  if (fscanf(f, "%llu", &ns) != 1) ns = 0;
+  fclose(f);
+  return ns;
+}
+
+/* ---- files ---- */
+
+bool kernel_number(const char *path, uint64_t *out) {
+  char word[64];
+  FILE *f = fopen(path, "re");
+  if (f == NULL) return false;
+  bool ok = fscanf(f, "%63s", word) == 1;
+  fclose(f);
+  if (!ok) return false;
+  char *end;
+  *out = strcmp(word, "max") == 0 ? UINT64_MAX : strtoull(word, &end, 10);
+  return strcmp(word, "max") == 0 || *end == 0;
+}
+
+bool kernel_group(pid_t pid, char *out, size_t size) {
+  static const char *const mounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+  char line[LINE], path[LINE + 64];
+  bool found = false;
+  FILE *f = open_of(pid, "cgroup");
+  while (f != NULL && !found && fgets(line, sizeof line, f) != NULL) {
+    if (strncmp(line, "0::/", 4) != 0) continue;
+    line[strcspn(line, "\n")] = 0;
+    for (unsigned i = 0; i < 2 && !found; i++) {
+      snprintf(path, sizeof path, "%s%s/cgroup.procs", mounts[i], line + 3);
+      found =
+          access(path, F_OK) == 0 && snprintf(out, size, "%s%s", mounts[i], line + 3) < (int)size;
+    }
+  }
+  if (f != NULL) fclose(f);
+  return found;
+}

@@ -1,0 +1,114 @@
+/* quire stat: one page of numbers. */
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/quire/cli.h"
+#include "tools/quire/report.h"
+
+enum { OPTION_JSON = 1000, OPTION_PROMETHEUS, OPTION_WATCH, OPTION_COUNT };
+
+struct choices {
+  int format; /* 'text', OPTION_JSON or OPTION_PROMETHEUS */
+  unsigned watch_ms;
+  unsigned long count; /* of pages; 0: without end */
+};
+
+static int print(const struct command *command, const struct report *r, int format) {
+  if (format == OPTION_PROMETHEUS) {
+    report_metrics(r, 1, stdout);
+  } else if (format == OPTION_JSON) {
+    json_t *o = report_json(r);
+    if (o == NULL || json_dumpf(o, stdout, JSON_INDENT(2)) != 0)
+      return cli_fail(command, STATUS_FAILED, "no memory for it");
+    putchar('\n');
+    json_decref(o);
+  } else {
+    report_text(r, stdout);
+  }
+  return cli_finish(command, STATUS_OK);
+}
+
+static void pause_for(unsigned ms) {
+  struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
+  nanosleep(&t, NULL);
+}
+
+/* Home, and each line to its end: what is on the screen changes in place. */
+static void begin_page(const struct choices *c, bool first) {
+  if (c->watch_ms == 0 || c->format != 0) return;
+  if (isatty(STDOUT_FILENO))
+    fputs("\033[H\033[2J", stdout);
+  else if (!first)
+    putchar('\n');
+}
+
+static int watch(const struct command *command, pid_t pid, const struct choices *c) {
+  struct process process;
+  char error[PROCESS_ERROR_MAX];
+  static struct report report;
+  int status = cli_open(command, pid, &process);
+  for (unsigned long i = 0; status == STATUS_OK; i++) {
+    status = (int)report_read(&process, true, &report, error);
+    if (status != STATUS_OK) return cli_fail(command, status, "%s", error);
+    begin_page(c, i == 0);
+    status = print(command, &report, c->format);
+    if (c->watch_ms == 0 || (c->count != 0 && i + 1 >= c->count)) break;
+    if (status == STATUS_OK) pause_for(c->watch_ms);
+  }
+  return status;
+}
+
+static unsigned long read_count(const struct command *command, const char *text) {
+  char *end;
+  unsigned long n = strtoul(text, &end, 10);
+  if (end == text || *end != 0 || n == 0 || *text == '-')
+    cli_usage(command, "'%s' is not a number of pages", text);
+  return n;
+}
+
+static int run(const struct command *command, int argc, char **argv) {
+  static const struct option longs[] = {{"json", no_argument, NULL, OPTION_JSON},
+                                        {"prometheus", no_argument, NULL, OPTION_PROMETHEUS},
+                                        {"watch", optional_argument, NULL, OPTION_WATCH},
+                                        {"count", required_argument, NULL, OPTION_COUNT},
+                                        {0}};
+  struct choices c = {0};
+  int option;
+  while ((option = cli_option(command, argc, argv, ":", longs)) != -1) {
+    if (option == OPTION_WATCH)
+      c.watch_ms = optarg == NULL ? 2000 : cli_seconds(command, optarg);
+    else if (option == OPTION_COUNT)
+      c.count = read_count(command, optarg);
+    else if (c.format != 0 && c.format != option)
+      cli_usage(command, "--json or --prometheus, not both");
+    else
+      c.format = option;
+  }
+  return watch(command, cli_pid(command, argc, argv), &c);
+}
+
+const struct command command_stat = {
+    .name = "stat",
+    .summary = "one page of numbers of a process's heap",
+    .usage = "[--watch[=SECONDS]] [--json | --prometheus] PID",
+    .help =
+        "Prints what a heap is made of: live bytes, overhead by cause, what the kernel counts, "
+        "how\n"
+        "much of it is on hugepages, and what compaction has gained, costs, and was refused. Its\n"
+        "heap is what live bytes and overhead cost; PSS is what the kernel counts for it, and "
+        "less\n"
+        "where the program has not touched yet what it allocated.\n\n"
+        "      --watch[=SECONDS]  again and again, every 2 seconds or as said\n"
+        "      --count=N          with --watch: N pages, then end\n"
+        "      --json             as a JSON object\n"
+        "      --prometheus       in Prometheus' exposition format\n"
+        "      --help             this text\n\n"
+        "examples:\n"
+        "  quire stat 1234\n"
+        "  quire stat --watch=1 $(pidof redis-server)\n"
+        "  quire stat --json 1234 | jq .overhead\n\n"
+        "exit status: 0, 1 it could not be read, 2 wrong usage, 3 no such process (any more),\n"
+        "4 it doesn't run quire, 5 not permitted, 6 another version of quire",
+    .run = run,
+};
