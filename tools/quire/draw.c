@@ -16,32 +16,40 @@ static uint64_t field(const char *record, uint32_t offset, size_t size) {
   return value;
 }
 
-static unsigned count(const uint64_t bitmap[16]) {
+/* By halves, as one does where the compiler may not count on an instruction for it: the builtin is
+ * a call then, and there are millions. */
+static unsigned ones(uint64_t word) {
+  word -= word >> 1 & 0x5555555555555555;
+  word = (word & 0x3333333333333333) + (word >> 2 & 0x3333333333333333);
+  word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0f;
+  return (unsigned)(word * 0x0101010101010101 >> 56);
+}
+
+static unsigned count(const uint64_t bitmap[16], unsigned bits) {
   unsigned n = 0;
-  for (unsigned i = 0; i < 16; i++) n += (unsigned)__builtin_popcountll(bitmap[i]);
+  for (unsigned i = 0; i < (bits + 63) / 64; i++) n += ones(bitmap[i]);
   return n;
 }
 
-/* A bitmap of `bits` bits at an offset of the region; none beyond. */
+/* The words of a bitmap of `bits` bits at an offset of the region; no bit beyond. */
 static bool read_bitmap(const struct reading *r, uint64_t at, unsigned bits, uint64_t out[16]) {
   unsigned words = (bits + 63) / 64;
-  memset(out, 0, 16 * sizeof *out);
   if (at > r->ndescriptors || words * 8 > r->ndescriptors - at) return false;
   memcpy(out, r->descriptors + at, words * 8);
   if (bits % 64 != 0) out[words - 1] &= ((uint64_t)1 << bits % 64) - 1;
   return true;
 }
 
-/* What guests have in this slab's place. */
-static void read_blocked(const struct reading *r, const char *slab, unsigned nslots,
-                         struct reading_owner *out) {
+/* Slots of this slab in whose place guests have something. */
+static unsigned count_blocked(const struct reading *r, const char *slab, unsigned nslots,
+                              const uint64_t bitmap[16]) {
   const struct quire_peek *h = &r->header;
-  uint64_t at = field(slab, h->slab_mesh, 8) - h->descriptors;
-  memset(out->blocked, 0, sizeof out->blocked);
-  if (at % DESC_LINE != 0 || at >= r->ndescriptors) return;
-  if (field(r->descriptors + at, 0, 8) != h->desc_mesh) return;
-  if (!read_bitmap(r, at + h->mesh_blocked, nslots, out->blocked)) return;
-  for (unsigned i = 0; i < 16; i++) out->blocked[i] &= ~out->bitmap[i];
+  uint64_t blocked[16], at = field(slab, h->slab_mesh, 8) - h->descriptors;
+  if (at % DESC_LINE != 0 || at >= r->ndescriptors) return 0;
+  if (field(r->descriptors + at, 0, 8) != h->desc_mesh) return 0;
+  if (!read_bitmap(r, at + h->mesh_blocked, nslots, blocked)) return 0;
+  for (unsigned i = 0; i < (nslots + 63) / 64; i++) blocked[i] &= ~bitmap[i];
+  return count(blocked, nslots);
 }
 
 static bool read_slab(const struct reading *r, const char *slab, struct reading_owner *out) {
@@ -63,9 +71,8 @@ static bool read_slab(const struct reading *r, const char *slab, struct reading_
   if (out->run.nframes != class->nframes || field(slab, h->slab_nslots, 2) != class->slots)
     return false;
   if (!read_bitmap(r, out->at + h->slab_free, class->slots, out->bitmap)) return false;
-  read_blocked(r, slab, class->slots, out);
-  out->run.free_slots = count(out->bitmap);
-  out->run.blocked = count(out->blocked);
+  out->run.free_slots = count(out->bitmap, class->slots);
+  out->run.blocked = count_blocked(r, slab, class->slots, out->bitmap);
   return true;
 }
 
@@ -134,7 +141,7 @@ static unsigned count_between(const uint64_t bitmap[16], unsigned from, unsigned
     unsigned bit = from % 64, here = to - from < 64 - bit ? to - from : 64 - bit;
     uint64_t word = bitmap[from / 64] >> bit;
     if (here < 64) word &= ((uint64_t)1 << here) - 1;
-    n += (unsigned)__builtin_popcountll(word);
+    n += ones(word);
     from += here;
   }
   return n;
@@ -307,7 +314,7 @@ enum snapshot_status reading_draw(struct reading *r, struct snapshot *out) {
   struct drawing d = {.r = r, .out = out};
   out->nframes = r->nframes;
   out->nhugepages = r->nhugepages;
-  out->frames = malloc((size_t)r->nframes * sizeof *out->frames + 1);
+  out->frames = reading_buffer((size_t)r->nframes * sizeof *out->frames);
   out->hugepages = malloc((size_t)r->nhugepages * sizeof *out->hugepages + 1);
   out->runs = NULL;
   if (out->frames == NULL || out->hugepages == NULL) return SNAPSHOT_NO_MEMORY;

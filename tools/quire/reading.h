@@ -25,8 +25,7 @@ struct reading {
 struct reading_owner {
   uint64_t at; /* of the descriptor in the region */
   struct snapshot_run run;
-  uint64_t bitmap[16];  /* of a slab: free slots, none beyond the last */
-  uint64_t blocked[16]; /* of a host; a subset of the others */
+  uint64_t bitmap[16]; /* of a slab: free slots, as many words as it has, no bit beyond the last */
 };
 
 /* Of a word: all but its flags. */
@@ -36,6 +35,10 @@ static inline bool reading_has_owner(uint64_t word) {
   unsigned type = word & 0xf;
   return type == SNAPSHOT_SLAB || type == SNAPSHOT_FOLIO || type == SNAPSHOT_OWNED;
 }
+
+/* At least `size` bytes, of anything, that free() takes back; on hugepages where there are any,
+ * since filling small ones takes longer than reading. */
+void *reading_buffer(size_t size);
 
 /* The owner that a frame's word names; false when that can't be it. */
 bool reading_owner(const struct reading *r, uint32_t frame, struct reading_owner *out);

@@ -12,6 +12,7 @@
  * garbage makes a picture without meaning, but a sound one. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,14 +37,22 @@ static bool affordable(uint64_t nframes, uint64_t descriptors) {
   return nframes <= memory / 2 / each && descriptors <= memory / 4;
 }
 
+void *reading_buffer(size_t size) {
+  enum { HUGE = 2 << 20 };
+  size = (size + HUGE) / HUGE * HUGE;
+  void *p = aligned_alloc(HUGE, size);
+  if (p != NULL) (void)madvise(p, size, MADV_HUGEPAGE);
+  return p;
+}
+
 static enum snapshot_status allocate(struct reading *r) {
   size_t n = r->nframes, hugepages = r->nhugepages;
   if (!affordable(n, r->ndescriptors)) return SNAPSHOT_NO_MEMORY;
-  r->words = malloc(n * 8 + 8);
-  r->words_before = malloc(n * 8 + 8);
+  r->words = reading_buffer(n * 8);
+  r->words_before = reading_buffer(n * 8);
   r->hugepages = malloc(hugepages * r->header.hugepage_stride + 1);
   r->backing = calloc(n + 1, 4);
-  r->descriptors = malloc(r->ndescriptors + DESC_LINE);
+  r->descriptors = reading_buffer(r->ndescriptors);
   r->run_of = malloc(r->ndescriptors / DESC_LINE * 4 + 4);
   r->sure = calloc(n + 1, 1);
   bool ok = r->words != NULL && r->words_before != NULL && r->hugepages != NULL &&
