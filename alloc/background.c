@@ -22,6 +22,16 @@
  * along. The process may exit at any moment of its work, and a fork waits for the locks it holds,
  * as for any thread's.
  *
+ * Mail. Another process may ask for a purge or a pass of compaction (quire.h, struct
+ * quire_mailbox). What is to reach a thread that sleeps without end must wake it, and what can be
+ * had for that from outside is little: a futex in private memory can't be woken by others, signals
+ * are blocked (and the program's business), and a look from time to time would cost what an idle
+ * process must not cost. A pipe or an eventfd could be opened by others too, but only a ring can
+ * wait for that and for this process's own wake-ups at once, and many systems refuse rings. A futex
+ * in a page that others can map serves all kinds of loop: it replaces the thread's private one
+ * (arch/doorbell.h). A request is numbers in that page; whatever is written there, the worst is a
+ * purge too many.
+ *
  * Seccomp. Filters that were there when the library was loaded belong to whoever runs the program
  * (a container): calls they refuse have a fallback. One that comes later is the program's own, may
  * kill, and knows nothing of this thread: then it isn't started, and one that runs falls back to
@@ -38,10 +48,12 @@
 
 #include "alloc/compaction.h"
 #include "alloc/options.h"
+#include "alloc/stats.h"
 #include "alloc/tcache.h"
 #include "arch/rawcall.h"
 #include "arch/sys.h"
 #include "page/frames.h"
+#include "quire.h"
 #include "slab/bin.h"
 
 enum {
@@ -76,6 +88,8 @@ static struct {
   int64_t credit_us;
   uint64_t turned_at;
   uint64_t mute_until; /* pressure isn't watched */
+  uint32_t pass;       /* of compaction, which somebody wants by mail; 0: none */
+  uint32_t pass_for;   /* his count of what was asked */
 } work;
 
 static pid_t process_id(void) { return (pid_t)raw_call3(SYS_getpid, 0, 0, 0); }
@@ -122,13 +136,58 @@ int64_t background_turn(uint64_t now) {
   return next > INT64_MAX ? LOOP_FOREVER_MS : (int64_t)next;
 }
 
-static void purge(uint64_t now) {
+/* Frames given back. */
+static size_t purge_all(void) {
   (void)tcache_reclaim(true);
   (void)bin_trim(true);
-  (void)frames_purge(0);
+  return frames_purge(0);
+}
+
+static void purge(uint64_t now) {
+  (void)purge_all();
   compaction_pressed();
   work.mute_until = now + PURGE_INTERVAL_MS;
   add_relaxed(&background.purges, 1);
+}
+
+/* ---- the mailbox ---- */
+
+_Static_assert(offsetof(struct quire_mailbox, bell) == DOORBELL_BELL &&
+                   sizeof(struct quire_mailbox) <= DOORBELL_SIZE,
+               "the doorbell's page is the mailbox");
+
+static void open_mailbox(void) {
+  struct quire_mailbox *mail = loop_page(&background.loop);
+  work.pass = 0;
+  if (mail != NULL) mail->magic = QUIRE_MAILBOX_MAGIC;
+  peek_background((uint32_t)sys_thread_id(), mail != NULL ? background.loop.doorbell.fd : -1);
+}
+
+static void answer(struct quire_mailbox *mail, enum quire_mail what, uint32_t asked,
+                   size_t frames) {
+  mail->gained[what] = (uint64_t)frames << FRAME_SHIFT;
+  store_release(&mail->done[what], asked);
+  doorbell_wake(&mail->done[what]);
+}
+
+/* One look at a page that only this thread and who asks touch. A pass takes many turns: its answer
+ * comes in one of the later ones. */
+static void serve_mail(void) {
+  struct quire_mailbox *mail = loop_page(&background.loop);
+  if (mail == NULL) return;
+  uint32_t asked = load_acquire(&mail->asked[QUIRE_MAIL_PURGE]);
+  if (unlikely(asked != load_relaxed(&mail->done[QUIRE_MAIL_PURGE])))
+    answer(mail, QUIRE_MAIL_PURGE, asked, purge_all());
+  asked = load_acquire(&mail->asked[QUIRE_MAIL_COMPACT]);
+  if (likely(asked == load_relaxed(&mail->done[QUIRE_MAIL_COMPACT]))) return;
+  if (work.pass == 0) {
+    work.pass = compaction_ask();
+    work.pass_for = asked;
+  }
+  size_t gained;
+  if (!compaction_answered(work.pass, &gained)) return;
+  answer(mail, QUIRE_MAIL_COMPACT, work.pass_for, gained >> FRAME_SHIFT);
+  work.pass = 0;
 }
 
 /* ---- the thread ---- */
@@ -151,6 +210,7 @@ static int64_t announce(int64_t next) {
 static void notice_sandbox(void) {
   if (likely(seccomp_mode() == background.seccomp)) return;
   loop_close(&background.loop);
+  open_mailbox(); /* there is none any more */
   sys_allow_batches(false);
 }
 
@@ -170,6 +230,7 @@ static void begin(void) {
   /* A fork waits, so that the child gets no half of a ring. */
   lock_acquire(&background.lock);
   loop_open(&background.loop, LOOP_RING);
+  open_mailbox();
   lock_release(&background.lock);
   sys_allow_batches(true);
 }
@@ -177,6 +238,7 @@ static void begin(void) {
 static void end(void) {
   compaction_stop();
   lock_acquire(&background.lock);
+  peek_background(0, -1);
   loop_close(&background.loop);
   store_relaxed(&background.loop.kind, LOOP_CLOSED);
   store_relaxed(&background.asleep, 0);
@@ -187,6 +249,7 @@ static void *run(unused void *arg) {
   begin();
   while (!load_acquire(&background.stop)) {
     uint64_t now = sys->now_ms();
+    serve_mail();
     wait_for_work(announce(background_turn(now)), now);
   }
   end();
@@ -319,6 +382,7 @@ void background_after_fork_child(void) {
   background.retry_at = 0;
   background.turns = background.purges = 0;
   loop_forget(&background.loop);
+  peek_background(0, -1);
   work = (typeof(work)){0};
   watch_main();
   lock_reset(&background.lock);

@@ -233,10 +233,17 @@ static size_t work_here(void) {
   return gained;
 }
 
+uint32_t compaction_ask(void) { return add_relaxed(&shared.asked, 1) + 1; }
+
+bool compaction_answered(uint32_t asked, size_t *gained) {
+  *gained = load_relaxed(&shared.gained);
+  return (int32_t)(load_acquire(&shared.done) - asked) >= 0;
+}
+
 size_t compaction_now(void) {
   background_consider(SIZE_MAX);
   if (!background_running()) return work_here();
-  uint32_t mine = add_relaxed(&shared.asked, 1) + 1;
+  uint32_t mine = compaction_ask();
   for (;;) {
     uint32_t done = load_acquire(&shared.done);
     if ((int32_t)(done - mine) >= 0) return load_relaxed(&shared.gained);

@@ -15,6 +15,11 @@ void compaction_pressed(void);
  * background thread; then without meshing. Bytes gained. No lock may be held. */
 size_t compaction_now(void);
 
+/* The same without waiting, from the background thread: asks, and is it over? Then *gained says the
+ * bytes. */
+uint32_t compaction_ask(void);
+bool compaction_answered(uint32_t asked, size_t *gained);
+
 /* Before a fork: has the background thread give the zone up, and keeps it from beginning another
  * until the fork is over. Before any lock is taken. */
 void compaction_before_fork(void);

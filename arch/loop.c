@@ -136,6 +136,7 @@ static bool have_sources(const struct loop *loop) {
 enum {
   RING_ENTRIES = 8,
   OP_FUTEX_WAIT = 51, /* Linux 6.7; older headers lack it, and these two */
+  FUTEX_WORD = 2,
   FUTEX_WORD_PRIVATE = 2 | 128,
   TAG_FUTEX = LOOP_SOURCES, /* tags below are sources */
 };
@@ -163,7 +164,10 @@ static void ring_arm(struct loop *loop, bool watch) {
   struct io_uring *ring = ring_of(loop);
   struct io_uring_sqe *sqe;
   if (!loop->futex_armed && (sqe = io_uring_get_sqe(ring)) != NULL) {
-    io_uring_prep_rw(OP_FUTEX_WAIT, sqe, FUTEX_WORD_PRIVATE, &loop->wakes, 0, loop->seen);
+    if (loop->bell != NULL)
+      io_uring_prep_rw(OP_FUTEX_WAIT, sqe, FUTEX_WORD, loop->bell, 0, loop->rung);
+    else
+      io_uring_prep_rw(OP_FUTEX_WAIT, sqe, FUTEX_WORD_PRIVATE, &loop->wakes, 0, loop->seen);
     sqe->addr3 = UINT32_MAX;
     io_uring_sqe_set_data64(sqe, TAG_FUTEX);
     loop->futex_armed = true;
@@ -219,10 +223,21 @@ static unsigned ring_wait(unused struct loop *loop, unused int64_t timeout_ms, u
 
 /* ---- the loop ---- */
 
+static void set_bell(struct loop *loop, uint32_t *bell) {
+  store_relaxed(&loop->bell, bell);
+  fence_seq_cst();
+}
+
+static void open_bell(struct loop *loop) {
+  if (doorbell_open(&loop->doorbell) != 0) return;
+  set_bell(loop, (uint32_t *)(loop->doorbell.page + DOORBELL_BELL));
+}
+
 /* Nothing of ours may be 0, 1 or 2 even here: a library's last words must not go into a ring. */
 static void open_best(struct loop *loop, enum loop_kind best) {
   int low[3];
   for (unsigned i = 0; i < array_size(low); i++) low[i] = open_file("/", O_PATH);
+  open_bell(loop);
   /* A futex alone does as well as a ring with nothing to poll. */
   if (open_sources(loop)) {
     bool ring = best == LOOP_RING && ring_open(loop);
@@ -243,14 +258,26 @@ void loop_open(struct loop *loop, enum loop_kind best) {
 void loop_close(struct loop *loop) {
   if (loop->kind == LOOP_RING) ring_close(loop);
   for (unsigned i = 0; i < LOOP_SOURCES; i++) close_source(loop, i);
+  doorbell_close(&loop->doorbell);
+  set_bell(loop, NULL);
   store_relaxed(&loop->kind, LOOP_FUTEX);
 }
 
-void loop_forget(struct loop *loop) { memset(loop, 0, sizeof *loop); }
+void loop_forget(struct loop *loop) {
+  doorbell_forget(&loop->doorbell);
+  memset(loop, 0, sizeof *loop);
+}
 
 void loop_wake(struct loop *loop) {
   (void)__atomic_fetch_add(&loop->wakes, 1, __ATOMIC_RELEASE);
-  sys_futex_wake(&loop->wakes, 1);
+  fence_seq_cst();
+  uint32_t *bell = load_relaxed(&loop->bell);
+  if (bell == NULL) {
+    sys_futex_wake(&loop->wakes, 1);
+  } else {
+    (void)__atomic_fetch_add(bell, 1, __ATOMIC_RELEASE);
+    doorbell_wake(bell);
+  }
 }
 
 static unsigned poll_wait(struct loop *loop, int64_t timeout_ms) {
@@ -277,18 +304,25 @@ static unsigned wait_by_kind(struct loop *loop, int64_t timeout_ms, bool watch) 
   }
   if (loop->kind == LOOP_POLL && watch && timeout_ms >= 0 && have_sources(loop))
     return poll_wait(loop, timeout_ms);
-  if (timeout_ms < 0)
+  if (loop->bell != NULL)
+    doorbell_wait(loop->bell, loop->rung, timeout_ms);
+  else if (timeout_ms < 0)
     sys_futex_wait(&loop->wakes, loop->seen);
   else
     sys_futex_wait_for(&loop->wakes, loop->seen, (uint64_t)timeout_ms);
   return 0;
 }
 
+static bool changed(const uint32_t *word, uint32_t *known) {
+  uint32_t now = load_acquire(word), before = *known;
+  *known = now;
+  return now != before;
+}
+
+/* The bell is looked at first: what is counted before it rings is seen then. */
 static bool was_woken(struct loop *loop) {
-  uint32_t wakes = load_acquire(&loop->wakes);
-  bool woken = wakes != loop->seen;
-  loop->seen = wakes;
-  return woken;
+  bool rung = loop->bell != NULL && changed(loop->bell, &loop->rung);
+  return changed(&loop->wakes, &loop->seen) || rung;
 }
 
 unsigned loop_wait(struct loop *loop, int64_t timeout_ms, bool watch) {
