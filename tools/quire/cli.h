@@ -18,7 +18,7 @@ struct command {
   int (*run)(const struct command *command, int argc, char **argv);
 };
 
-extern const struct command command_run, command_doctor, command_stat, command_export,
+extern const struct command command_run, command_doctor, command_stat, command_top, command_export,
     command_compact, command_purge;
 
 /* NULL past the end. In the order in which they are listed. */

@@ -12,36 +12,15 @@
 #include <unistd.h>
 
 #include "tools/quire/cli.h"
-#include "tools/quire/report.h"
+#include "tools/quire/fleet.h"
 
-enum { OPTION_LISTEN = 1000, OPTION_NO_KERNEL, PROCESSES_MAX = 4096 };
+enum { OPTION_LISTEN = 1000, OPTION_NO_KERNEL };
 
 struct server {
   bool with_kernel;
 };
 
 /* ---- the text ---- */
-
-struct collection {
-  struct report *reports;
-  unsigned n, room;
-  bool with_kernel;
-};
-
-/* Processes that end just now are left out. */
-static bool collect(struct process *process, void *arg) {
-  struct collection *c = arg;
-  char error[PROCESS_ERROR_MAX];
-  if (c->n == c->room) {
-    unsigned room = c->room == 0 ? 16 : 2 * c->room;
-    struct report *more = realloc(c->reports, room * sizeof *more);
-    if (more == NULL) return false;
-    c->reports = more;
-    c->room = room;
-  }
-  if (report_read(process, c->with_kernel, &c->reports[c->n], error) == STATUS_OK) c->n++;
-  return c->n < PROCESSES_MAX;
-}
 
 static void gauge(FILE *out, const char *name, const char *help, unsigned value) {
   fprintf(out, "# HELP quire_%s %s\n# TYPE quire_%s gauge\nquire_%s %u\n", name, help, name, name,
@@ -50,15 +29,16 @@ static void gauge(FILE *out, const char *name, const char *help, unsigned value)
 
 /* NULL without memory; to be freed. */
 static char *metrics(const struct server *server, size_t *length) {
-  struct collection c = {.with_kernel = server->with_kernel};
+  struct fleet fleet = {.with_kernel = server->with_kernel};
   char *text = NULL;
   FILE *out = open_memstream(&text, length);
   if (out == NULL) return NULL;
-  unsigned unreadable = process_each(collect, &c);
-  gauge(out, "processes", "Processes that run quire and could be read.", c.n);
-  gauge(out, "processes_unreadable", "Processes that run quire and could not be read.", unreadable);
-  report_metrics(c.reports, c.n, out);
-  free(c.reports);
+  (void)fleet_read(&fleet);
+  gauge(out, "processes", "Processes that run quire and could be read.", fleet.n);
+  gauge(out, "processes_unreadable", "Processes that run quire and could not be read.",
+        fleet.unreadable);
+  report_metrics(fleet.reports, fleet.n, out);
+  fleet_free(&fleet);
   if (fclose(out) == 0) return text;
   free(text);
   return NULL;
