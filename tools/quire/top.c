@@ -57,7 +57,7 @@ static void format_line(const struct report *r, char *out, size_t size) {
            cli_bytes(r->heap, heap), cli_share(r->overhead, r->heap),
            r->have_kernel ? cli_bytes(r->kernel.pss, pss) : "-",
            cli_share(r->kernel.heap_huge, r->kernel.heap_rss), cli_bytes(s->guests * FRAME, meshed),
-           (unsigned long long)s->mappings);
+           (unsigned long long)s->mappings, r->process.cmdline);
 }
 
 static void format_totals(const struct top *t, char *out, size_t size) {
