@@ -97,7 +97,7 @@ $(B)/tools/quire/%.o: tools/quire/%.c Makefile
 	$(CC) $(FLAGS) $(COMMAND_FLAGS) $(CFLAGS) -c $< -o $@
 
 # Of the allocator it has the table of options, the names of the numbers, and what these need.
-$(B)/quire: $(COMMAND_OBJECTS) $(B)/alloc/options.o $(B)/alloc/format.o $(B)/arch/sys.o
+$(B)/quire: $(COMMAND_OBJECTS) $(B)/alloc/options.o $(B)/alloc/fields.o $(B)/arch/sys.o
 	$(CC) $(CFLAGS) $(LINK_SANITIZER) $^ $(COMMAND_LINK) -o $@
 
 objects: $(CORE) $(PRELOAD)

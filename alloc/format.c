@@ -1,8 +1,8 @@
 /* The snapshot as text, JSON and Prometheus' exposition format.
  *
- * JSON and Prometheus come from one table of fields; text is a page for a person, whose numbers add
- * up: heap = live + overhead, overhead = the sum of its lines. Nothing is allocated and no floating
- * point is used. */
+ * JSON and Prometheus come from one table of fields (fields.c); text is a page for a person, whose
+ * numbers add up: heap = live + overhead, overhead = the sum of its lines. Nothing is allocated and
+ * no floating point is used. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -28,59 +28,6 @@ static printf_like(2, 3) void emit(struct sink *s, const char *format, ...) {
 
 /* ---- every field by name ---- */
 
-#define FIELD(name, unit, type, help)                                                              \
-  { #name, offsetof(struct quire_stats, name), STATS_##unit, STATS_##type, help }
-
-static const struct stats_field fields[] = {
-    FIELD(live, BYTES, GAUGE, "Bytes in objects that the program holds."),
-    FIELD(slab_live, BYTES, GAUGE, "Of these, in slabs."),
-    FIELD(folio_live, BYTES, GAUGE, "Of these, in folios."),
-    FIELD(slab_free, BYTES, GAUGE, "Free slots and tails of slabs."),
-    FIELD(cached, BYTES, GAUGE, "Free objects in thread caches."),
-    FIELD(transfer, BYTES, GAUGE, "Free objects in transfer areas."),
-    FIELD(frames_used, FRAMES, GAUGE, "Memory that slabs and folios occupy."),
-    FIELD(frames_dirty, FRAMES, GAUGE, "Free memory not yet given back."),
-    FIELD(frames_opened, FRAMES, GAUGE, "Address space that may be touched."),
-    FIELD(frames_peak, FRAMES, GAUGE, "Most memory that slabs and folios occupied so far."),
-    FIELD(hugepages, COUNT, GAUGE, "2 MiB units that are not empty."),
-    FIELD(huge_advised, COUNT, GAUGE, "2 MiB units for which a hugepage was asked."),
-    FIELD(huge_fallbacks, COUNT, COUNTER, "Times the kernel gave small pages instead."),
-    FIELD(metadata, BYTES, GAUGE, "Memmap, descriptors and caches."),
-    FIELD(reserved, BYTES, GAUGE, "Address space reserved."),
-    FIELD(nslabs, COUNT, GAUGE, "Slabs."),
-    FIELD(nfolios, COUNT, GAUGE, "Folios, those in caches included."),
-    FIELD(ncaches, COUNT, GAUGE, "Thread caches."),
-    FIELD(discards, COUNT, COUNTER, "System calls that gave memory back."),
-    FIELD(discarded, FRAMES, COUNTER, "Memory given back."),
-    FIELD(discard_failures, COUNT, COUNTER, "System calls to give memory back that failed."),
-    FIELD(moves, COUNT, COUNTER, "Reallocations that moved page tables."),
-    FIELD(reclaimed, BYTES, COUNTER, "Taken from idle threads' caches."),
-    FIELD(background, COUNT, GAUGE, "1 while the background thread runs."),
-    FIELD(hollow, FRAMES, GAUGE, "Occupied frames without memory of their own."),
-    FIELD(zone, FRAMES, GAUGE, "Memory that can host others."),
-    FIELD(guests, FRAMES, GAUGE, "Frames mapped onto hosts."),
-    FIELD(frozen, FRAMES, GAUGE, "Frames that a fork froze."),
-    FIELD(mappings, COUNT, GAUGE, "Kernel mappings that compaction costs."),
-    FIELD(compactions, COUNT, COUNTER, "Passes of compaction."),
-    FIELD(hollowed, FRAMES, COUNTER, "Given back inside slabs."),
-    FIELD(meshed, FRAMES, COUNTER, "Mapped onto hosts."),
-    FIELD(pinned, COUNT, COUNTER, "Slabs left in place for a pin."),
-    FIELD(freezes, COUNT, COUNTER, "Zones given up for a fork."),
-    FIELD(mesh_state, COUNT, GAUGE, "What keeps memory from being meshed; see quire.h."),
-    FIELD(owned_live, BYTES, GAUGE, "Live bytes in frames of the program's own owners."),
-    FIELD(frames_pinned, FRAMES, GAUGE, "Memory that is pinned, whole slabs and folios."),
-    FIELD(frames_poisoned, FRAMES, GAUGE, "Memory that has failed and is out of use."),
-};
-
-/* version and page_size share the first eight bytes; every other member is a uint64_t of the table.
- */
-_Static_assert(sizeof(struct quire_stats) == 8 + array_size(fields) * sizeof(uint64_t),
-               "a field is missing in the table");
-
-const struct stats_field *stats_field(size_t index) {
-  return index < array_size(fields) ? &fields[index] : NULL;
-}
-
 static uint64_t field_value(const struct quire_stats *stats, const struct stats_field *f) {
   return *(const uint64_t *)((const char *)stats + f->offset);
 }
@@ -88,9 +35,9 @@ static uint64_t field_value(const struct quire_stats *stats, const struct stats_
 static void json(struct sink *s, const struct quire_stats *stats) {
   emit(s, "{\n  \"quire\": \"%s\",\n  \"version\": %u,\n  \"page_size\": %u,\n  \"frame_size\": %d",
        QUIRE_VERSION, stats->version, stats->page_size, FRAME_SIZE);
-  for (size_t i = 0; i < array_size(fields); i++)
-    emit(s, ",\n  \"%s\": %llu", fields[i].name,
-         (unsigned long long)field_value(stats, &fields[i]));
+  const struct stats_field *f;
+  for (size_t i = 0; (f = stats_field(i)) != NULL; i++)
+    emit(s, ",\n  \"%s\": %llu", f->name, (unsigned long long)field_value(stats, f));
   emit(s, "\n}\n");
 }
 
@@ -107,8 +54,8 @@ static void metric(struct sink *s, const struct stats_field *f, uint64_t value) 
 static void prometheus(struct sink *s, const struct quire_stats *stats) {
   emit(s, "# HELP quire_info The allocator's version.\n# TYPE quire_info gauge\n");
   emit(s, "quire_info{version=\"%s\"} 1\n", QUIRE_VERSION);
-  for (size_t i = 0; i < array_size(fields); i++)
-    metric(s, &fields[i], field_value(stats, &fields[i]));
+  const struct stats_field *f;
+  for (size_t i = 0; (f = stats_field(i)) != NULL; i++) metric(s, f, field_value(stats, f));
 }
 
 /* ---- for people ---- */

@@ -84,6 +84,8 @@ static void place_owners(void) {
   p->desc_owned = (uintptr_t)&owned_cache;
   p->desc_mesh = (uintptr_t)&mesh_cache;
   p->desc_cache = (uintptr_t)&tcache_cache;
+  p->desc_blocked_small = (uintptr_t)&mesh_blocked_small;
+  p->desc_blocked_large = (uintptr_t)&mesh_blocked_large;
 }
 
 static void place_bins(void) {
@@ -147,6 +149,7 @@ public_symbol struct quire_peek quire_peek = {
     .slab_holes = offsetof(struct slab, holes),
     .slab_mesh = offsetof(struct slab, mesh),
     .mesh_blocked = offsetof(struct mesh, blocked),
+    .blocked_slots = offsetof(struct mesh_blocked, slots),
     .folio_pfn = offsetof(struct folio, pfn),
     .folio_nframes = offsetof(struct folio, nframes),
     .folio_class = offsetof(struct folio, size_class),

@@ -380,8 +380,8 @@ struct quire_peek_place {
  * the memmap. A folio that grows or shrinks in place may for a moment not name a frame that names
  * it: look again. A slab's bitmap has a bit per slot, set while it is free, in (nslots + 63) / 64
  * words of 64 bits; while its owner is at work it may disagree with nfree. In a host a slot is also
- * taken while one of a guest lives in its place: `blocked` of its record of meshing, a bitmap like
- * the other, tells which. */
+ * taken while one of a guest lives in its place: a record that its record of meshing leads to
+ * tells which. */
 struct quire_peek {
   uint64_t magic;
   uint32_t version;
@@ -410,6 +410,7 @@ struct quire_peek {
                                (/proc/PID/task/TID/fd/N); -1: none */
   uint64_t descriptors;     /* the region: QUIRE_PEEK_DESCRIPTOR_BYTES of it are in use */
   uint64_t desc_slab_small, desc_slab_large, desc_folio, desc_owned, desc_mesh, desc_cache;
+  uint64_t desc_blocked_small, desc_blocked_large;
   uint32_t hugepage_state; /* offset of a uint8_t: 0 unopened, 1 empty, 2 partial, 3 full, 4 set
                               aside */
   uint32_t hugepage_kind;  /* of a uint8_t, while partial or full: 0 slabs, 1 folios, 2 the zone */
@@ -421,7 +422,8 @@ struct quire_peek {
   uint32_t slab_pins;      /* of a uint16_t */
   uint32_t slab_holes;     /* of a uint32_t: bit i: frame i holds no memory of its own */
   uint32_t slab_mesh;      /* of a uint64_t: address of its record of meshing, mostly 0 */
-  uint32_t mesh_blocked;   /* of a bitmap as long as the slab's */
+  uint32_t mesh_blocked;   /* of a uint64_t: address of a host's record of what guests use, or 0 */
+  uint32_t blocked_slots;  /* in that, of a bitmap as long as the slab's */
   uint32_t folio_nguard;   /* of a uint32_t: frames without access behind nframes */
   uint32_t folio_refs;     /* of a uint32_t: bits 2 and up count pins */
   uint32_t owned_pfn, owned_nframes, owned_refs; /* as a folio's */

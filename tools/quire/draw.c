@@ -40,14 +40,26 @@ static bool read_bitmap(const struct reading *r, uint64_t at, unsigned bits, uin
   return true;
 }
 
+/* Where in the region a descriptor of one of two caches is, if it is; its first line is there. */
+static bool find_descriptor(const struct reading *r, uint64_t address, uint64_t cache,
+                            uint64_t or_cache, uint64_t *at) {
+  *at = address - r->header.descriptors;
+  if (*at % DESC_LINE != 0 || *at >= r->ndescriptors) return false;
+  uint64_t is = field(r->descriptors + *at, 0, 8);
+  return is == cache || is == or_cache;
+}
+
 /* Slots of this slab in whose place guests have something. */
 static unsigned count_blocked(const struct reading *r, const char *slab, unsigned nslots,
                               const uint64_t bitmap[16]) {
   const struct quire_peek *h = &r->header;
-  uint64_t blocked[16], at = field(slab, h->slab_mesh, 8) - h->descriptors;
-  if (at % DESC_LINE != 0 || at >= r->ndescriptors) return 0;
-  if (field(r->descriptors + at, 0, 8) != h->desc_mesh) return 0;
-  if (!read_bitmap(r, at + h->mesh_blocked, nslots, blocked)) return 0;
+  uint64_t blocked[16], mesh, at;
+  if (!find_descriptor(r, field(slab, h->slab_mesh, 8), h->desc_mesh, h->desc_mesh, &mesh))
+    return 0;
+  if (!find_descriptor(r, field(r->descriptors + mesh, h->mesh_blocked, 8), h->desc_blocked_small,
+                       h->desc_blocked_large, &at))
+    return 0;
+  if (!read_bitmap(r, at + h->blocked_slots, nslots, blocked)) return 0;
   for (unsigned i = 0; i < (nslots + 63) / 64; i++) blocked[i] &= ~bitmap[i];
   return count(blocked, nslots);
 }

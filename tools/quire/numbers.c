@@ -11,7 +11,8 @@
 
 enum {
   STRIDE_MAX = 4096, /* records in arrays are never as long */
-  OFFSET_MAX = 256,  /* fields of descriptors */
+  DESC_LINE = 64,
+  OFFSET_MAX = 256, /* fields of descriptors */
   CACHE_MAX = 1 << 18,
   CACHES_MAX = 1 << 17,
   FRAME = 4096,
@@ -48,8 +49,8 @@ static bool sound_descriptors(const struct quire_peek *h) {
   };
   for (unsigned i = 0; i < sizeof offsets / sizeof offsets[0]; i++)
     if (offsets[i] > 64) return false; /* a descriptor is at least a line, a bitmap behind it */
-  return h->mesh_blocked <= OFFSET_MAX && h->cache_next < STRIDE_MAX &&
-         h->cache_tops < STRIDE_MAX && h->cache_slots < CACHE_MAX;
+  return h->mesh_blocked <= DESC_LINE - 8 && h->blocked_slots <= OFFSET_MAX &&
+         h->cache_next < STRIDE_MAX && h->cache_tops < STRIDE_MAX && h->cache_slots < CACHE_MAX;
 }
 
 static bool sound_header(const struct quire_peek *h) {
