@@ -268,9 +268,9 @@ enum status process_explain(const struct process *p, enum snapshot_status status
     return STATUS_FAILED;
   case SNAPSHOT_VERSION:
     snprintf(error, PROCESS_ERROR_MAX,
-             "process %d runs another version of quire (its header is version %u, this command "
-             "knows %u): use the quire command that came with its library.",
-             pid, p->header.version, QUIRE_PEEK_VERSION);
+             "process %d runs another version of quire (its header is version %u of %u bytes, this "
+             "command knows %u of %zu): use the quire command that came with its library.",
+             pid, p->header.version, p->header.size, QUIRE_PEEK_VERSION, sizeof p->header);
     return STATUS_VERSION;
   case SNAPSHOT_GARBAGE:
     snprintf(error, PROCESS_ERROR_MAX,
