@@ -64,7 +64,7 @@ COMMAND_LINK := $(shell pkg-config --libs $(COMMAND_LIBS))
 endif
 COMMAND_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard tools/quire/*.c))
 
-.PHONY: all deps demo check check-long bench bench-programs bench-compaction compaction-programs install clean help tests format objects
+.PHONY: all deps demo check check-long bench bench-programs bench-compaction compaction-programs install clean help tests format objects command-objects
 all: $(B)/libquire.so $(B)/libquire.a $(B)/quire.3 $(COMMAND)
 
 $(B)/%.o: %.c Makefile
@@ -101,6 +101,7 @@ $(B)/quire: $(COMMAND_OBJECTS) $(B)/alloc/options.o $(B)/alloc/fields.o $(B)/arc
 	$(CC) $(CFLAGS) $(LINK_SANITIZER) $^ $(COMMAND_LINK) -o $@
 
 objects: $(CORE) $(PRELOAD)
+command-objects: $(if $(COMMAND),$(COMMAND_OBJECTS))
 tests: $(UNIT_TESTS) $(ABUSES)
 
 $(B)/tests/%_test: $(B)/tests/unit/%_test.o $(UNIT_SUPPORT) $(CORE)

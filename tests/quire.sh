@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 quire=${QUIRE_COMMAND:-$PWD/build/quire}
 library=${QUIRE_LIB:-$PWD/build/libquire.so}
-objects=${QUIRE_OBJECTS:-$PWD/build}
+objects=${QUIRE_OBJECTS:-$PWD/build} # and SANITIZE=-fsanitize=..., if they were built so
 [[ -f $library ]] || { echo "FAIL quire: $library is missing: make"; exit 1; }
 [[ -x $quire ]] || { echo "SKIP quire: the command was not built (make deps, make)"; exit 0; }
 rounds=30
@@ -58,6 +58,7 @@ launch() {
 
 # PID FILE TEXT: until the file has a line of this text, or the process has ended.
 await() {
+  : >>"$2" # the process may not have got so far as to make it
   tail -n +1 -f --pid="$1" "$2" 2>/dev/null | grep -q -m 1 -- "$3"
 }
 
@@ -169,22 +170,22 @@ says run_status 7 '' "$quire" run --library="$library" sh -c 'exit 7'
 says run_preloads 0 libquire "$quire" run --library="$library" cat /proc/self/maps
 says run_options 0 '^huge:never,decay_ms:7,compact:off *$' env QUIRE_CONF=huge:never "$quire" run \
   --library="$library" -o decay_ms:7 --compact=off sh -c 'echo $QUIRE_CONF'
-says run_keeps_preload 0 "^$library:$library *$" env LD_PRELOAD="$library" "$quire" run --library="$library" \
+[[ -n ${SANITIZE:-} ]] || says run_keeps_preload 0 "^$library:$library *$" env LD_PRELOAD="$library" "$quire" run --library="$library" \
   sh -c 'echo $LD_PRELOAD'
 says run_print 0 "^LD_PRELOAD='$library' QUIRE_CONF='check:on' echo hello *$" \
   "$quire" run --library="$library" --print --check=on echo hello
 says run_wrong_option 2 'no option "huge_tresold"' "$quire" run -o huge_tresold:1 true
 says run_wrong_value 2 'decay_ms:soon is not possible' "$quire" run --decay_ms=soon true
-says run_no_program 127 'no such program' "$quire" run no-such-program-anywhere
+says run_no_program 127 'no such program' "$quire" run --library="$library" no-such-program-anywhere
 says run_nothing 2 'which program' "$quire" run
 says run_program_options 0 '^--json' "$quire" run --library="$library" echo --json
 
 printf 'int main(void) { return 0; }\n' >"$dir/empty.c"
 if cc -static "$dir/empty.c" -o "$dir/static" 2>/dev/null; then
-  says run_static 126 'linked statically' "$quire" run "$dir/static"
+  says run_static 126 'linked statically' "$quire" run --library="$library" "$dir/static"
   printf '#!%s\n' "$dir/static" >"$dir/script"
   chmod +x "$dir/script"
-  says run_script_of_static 126 "$dir/static is linked statically" "$quire" run "$dir/script"
+  says run_script_of_static 126 "$dir/static is linked statically" "$quire" run --library="$library" "$dir/script"
   says run_force 0 '' "$quire" run --force --library="$library" "$dir/static"
 else
   echo "SKIP run_static: no static libc here"
@@ -194,7 +195,7 @@ chmod +x "$dir/script"
 says run_script 0 '^[1-9]' "$quire" run --library="$library" "$dir/script"
 cp /bin/true "$dir/foreign"
 printf '\x28\x00' | dd of="$dir/foreign" bs=1 seek=18 conv=notrunc 2>/dev/null # EM_ARM
-says run_foreign 126 'another architecture' "$quire" run "$dir/foreign"
+says run_foreign 126 'another architecture' "$quire" run --library="$library" "$dir/foreign"
 if [[ -x $dir/quire-as-nobody ]]; then
   cp /bin/true "$dir/setuid"
   chmod 4755 "$dir/setuid"
@@ -253,7 +254,7 @@ launch "$dir/libquire-gone.so" '' sparse
 rm "$dir/libquire-gone.so"
 says deleted_library 0 'target .*live in a heap' "$quire" stat "$target"
 if cc -O1 -std=gnu17 -D_GNU_SOURCE -Iinclude -static tests/quire/target.c \
-  -Wl,--whole-archive "$objects/libquire.a" -Wl,--no-whole-archive -lpthread -o "$dir/whole" 2>/dev/null; then
+  -Wl,--whole-archive "${library%.so}.a" -Wl,--no-whole-archive -lpthread -o "$dir/whole" 2>/dev/null; then
   strip -o "$dir/stripped" "$dir/whole"
   for kind in whole stripped; do
     QUIRE_CONF=background:off "$dir/$kind" sparse >"$dir/whole.out" &
@@ -346,17 +347,32 @@ says top_no_terminal 1 'no terminal' "$quire" top
 says top_once 0 "PID COMMAND.*$sparse target" "$quire" top --once
 says top_wrong_sort 2 'sort=heap' "$quire" top --sort=beauty
 if command -v tmux >/dev/null; then
-  tmux() { command tmux -L "quire-test-$$" -f /dev/null "$@"; }
+  terminals=0
+  tmux() { command tmux -L "quire-test-$$-$terminals" -f /dev/null "$@" 2>/dev/null; }
+  terminal() { # WIDTH HEIGHT COMMAND: a server of its own, as one that ends takes its time
+    terminals=$((terminals + 1))
+    tmux new-session -d -x "$1" -y "$2" "$3"
+  }
   screen() { tmux capture-pane -p; }
   until_screen() { # PATTERN
-    for ((t = 0; t < 100; t++)); do
+    local t
+    for ((t = 0; t < 200; t++)); do
       screen | grep -qE -- "$1" && return 0
-      read -r -t 0.1 <> <(:)
+      tmux has-session || return 1
+      read -r -t 0.05 <> <(:)
+    done
+    return 1
+  }
+  until_over() {
+    local t
+    for ((t = 0; t < 200; t++)); do
+      tmux has-session || return 0
+      read -r -t 0.05 <> <(:)
     done
     return 1
   }
   for size in 80x24 200x60; do
-    tmux new-session -d -x "${size%x*}" -y "${size#*x}" "env TERM=screen $quire top --delay=0.2 --sort=pid"
+    terminal "${size%x*}" "${size#*x}" "env TERM=screen $quire top --delay=0.2 --sort=pid"
     until_screen "$sparse target .* [0-9.]+ MiB" && until_screen '^ +PID COMMAND .*MAPS' && until_screen 'q quit'
     verdict "top_$size" "$(screen | head -n 5 | tr '\n' '|')"
     tmux send-keys s
@@ -368,22 +384,20 @@ if command -v tmux >/dev/null; then
     tmux send-keys Escape
     until_screen 'up/down select' && tmux send-keys P && until_screen 'purge of target.*gained|no background thread'
     verdict "top_purges_$size" "$(screen | tail -n 3 | tr '\n' '|')"
+    tmux resize-window -x 60 -y 15 && until_screen 'quire top'
+    verdict "top_resized_$size" "$(screen | head -n 3 | tr '\n' '|')"
     tmux send-keys q
-    for ((t = 0; t < 100; t++)); do tmux has-session 2>/dev/null || break; read -r -t 0.1 <> <(:); done
-    ! tmux has-session 2>/dev/null
+    until_over
     verdict "top_ends_$size" "it still runs"
-    tmux kill-server 2>/dev/null
   done
-  tmux new-session -d -x 80 -y 24 "$quire stat $sparse; read x"
-  until_screen 'compaction'
-  tmux capture-pane -p -e | grep -q $'\033\[1m'
+  terminal 80 60 "$quire stat $sparse; read x"
+  until_screen 'compaction' && tmux capture-pane -p -e | grep -q $'\033\[1m'
   verdict colours_on_terminals "none"
-  tmux kill-server 2>/dev/null
-  tmux new-session -d -x 80 -y 24 "NO_COLOR=1 $quire stat $sparse; read x"
-  until_screen 'compaction'
-  ! tmux capture-pane -p -e | grep -q $'\033\[1m'
-  verdict no_color "there are"
-  tmux kill-server 2>/dev/null
+  tmux send-keys Enter
+  terminal 80 60 "NO_COLOR=1 $quire stat $sparse; read x"
+  until_screen 'compaction' && ! tmux capture-pane -p -e | grep -q $'\033\[1m'
+  verdict no_color "there are, or nothing is"
+  tmux send-keys Enter
 else
   echo "SKIP top: no tmux here"
 fi

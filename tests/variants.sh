@@ -19,7 +19,7 @@ mkdir -p $logs
 warnings() { # compiler
   if ! command -v "$1" >/dev/null; then
     echo "SKIP warnings-$1: no $1 here"
-  elif make -s -j"$(nproc)" CC="$1" B="build/werror-$1" CFLAGS="-O2 -g -Werror" objects \
+  elif make -s -j"$(nproc)" CC="$1" B="build/werror-$1" CFLAGS="-O2 -g -Werror" objects command-objects \
     $(find tests/unit -maxdepth 1 -name '*.c' | sed "s,^,build/werror-$1/,; s,c\$,o,") >"$logs/werror-$1.log" 2>&1; then
     echo "PASS warnings-$1"
   else
@@ -64,4 +64,27 @@ for variant in debug asan tsan; do
   cat "$logs/$variant.out"
   ! grep -q '^FAIL ' "$logs/$variant.out" || status=1
 done
+# ---- the quire command ----
+# Its parsers of other processes' memory, files and terminals, with addresses and undefined behaviour watched.
+if [[ -x build/quire ]]; then
+  log=$logs/asan-quire.log
+  rm -f "$logs/asan-quire.report."*
+  if ! make -s -j"$(nproc)" VARIANT=asan build/asan/quire build/asan/alloc/fields.o >"$log" 2>&1; then
+    echo "FAIL asan.quire: does not build: $(grep -m 2 -E 'error|Error' "$log" | tr '\n' ' ')"
+    status=1
+  else
+    options=halt_on_error=0:log_path=$PWD/$logs/asan-quire.report
+    ASAN_OPTIONS=$ASAN_OPTIONS:$options UBSAN_OPTIONS=$UBSAN_OPTIONS:$options QUIRE_COMMAND=$PWD/build/asan/quire \
+      QUIRE_OBJECTS=$PWD/build/asan SANITIZE=-fsanitize=address,undefined timeout 600 tests/quire.sh >"$log" 2>&1
+    cat "$logs/asan-quire.report."* >>"$log" 2>/dev/null
+    grep -aE '^(PASS|FAIL|SKIP) ' "$log" | sed -E 's/^([A-Z]+) /\1 asan.quire./'
+    ! grep -q '^FAIL ' "$log" || status=1
+    if report=$(grep -m 1 -aE 'ERROR: AddressSanitizer|runtime error:' "$log"); then
+      echo "FAIL asan.quire: $report ($log)"
+      status=1
+    fi
+  fi
+else
+  echo "SKIP asan.quire: the command was not built"
+fi
 exit $status
