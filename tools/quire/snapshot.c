@@ -136,7 +136,8 @@ static bool look_again(struct reading *r, const uint32_t *frames, unsigned n) {
   for (unsigned i = 0; i < n; i++) {
     struct again *look = &looks[i];
     uint64_t word = r->header.memmap + (uint64_t)frames[i] * 8;
-    if (!descriptor_of(r, r->words[frames[i]], &look->at, &look->length)) look->length = 0;
+    if (!descriptor_of(r, r->words[frames[i]], &look->at, &look->length))
+      look->at = look->length = 0;
     pieces[3 * i] = (struct target_piece){word, &look->before, 8};
     pieces[3 * i + 1] =
         (struct target_piece){r->header.descriptors + look->at, look->descriptor, look->length};
