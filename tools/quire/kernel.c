@@ -23,11 +23,26 @@ static bool in_ranges(uint64_t from, uint64_t to, const struct kernel_range *ran
   return false;
 }
 
+/* The library's own data: where its file is mapped writable, and the memory behind it that has no
+ * file, which the last part of its variables is in. */
+static bool is_data(const char *line, uint64_t from, uint64_t to, uint64_t *data_end) {
+  char access[5] = "", path[256] = "";
+  (void)sscanf(line, "%*x-%*x %4s %*s %*s %*s %255s", access, path);
+  const char *name = strrchr(path, '/');
+  bool ours = access[1] == 'w' &&
+              ((name != NULL && strstr(name, "quire") != NULL && strstr(name, ".so") != NULL) ||
+               (path[0] == 0 && from == *data_end));
+  if (ours) *data_end = to;
+  return ours;
+}
+
 /* A line that begins a mapping; whether that is quire's. */
-static bool begins(const char *line, const struct kernel_range *ranges, unsigned n, bool *ours) {
+static bool begins(const char *line, const struct kernel_range *ranges, unsigned n,
+                   uint64_t *data_end, bool *ours) {
   unsigned long long from, to;
   if (sscanf(line, "%llx-%llx ", &from, &to) != 2) return false;
-  *ours = in_ranges(from, to, ranges, n) || strstr(line, "/memfd:quire ") != NULL;
+  *ours = in_ranges(from, to, ranges, n) || strstr(line, "/memfd:quire ") != NULL ||
+          is_data(line, from, to, data_end);
   return true;
 }
 
@@ -59,13 +74,14 @@ static void add_line(const char *line, bool ours, struct kernel_memory *out) {
 bool kernel_memory(pid_t pid, const struct kernel_range *ranges, unsigned nranges,
                    struct kernel_memory *out) {
   char line[LINE];
+  uint64_t data_end = 0;
   bool ours = false;
   memset(out, 0, sizeof *out);
   FILE *f = open_of(pid, "smaps");
   if (f == NULL) return false;
   errno = 0;
   while (fgets(line, sizeof line, f) != NULL) {
-    if (begins(line, ranges, nranges, &ours)) {
+    if (begins(line, ranges, nranges, &data_end, &ours)) {
       out->mappings++;
       out->heap_mappings += ours;
     } else {

@@ -10,7 +10,8 @@
 
 struct kernel_memory {
   uint64_t pss, swap; /* bytes, of the whole process; swap as its share (SwapPss) */
-  /* Of quire's mappings: arena, tables, the zone's view and the table of backings. */
+  /* Of quire's mappings: arena, tables, the zone's view, the table of backings, and the library's
+   * variables (unless it is linked statically). */
   uint64_t heap_pss, heap_rss, heap_swap;
   uint64_t heap_huge;     /* bytes mapped by whole hugepages */
   uint64_t heap_mappings; /* how many mappings that is */
