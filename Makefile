@@ -65,7 +65,7 @@ endif
 COMMAND_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard tools/quire/*.c))
 
 .PHONY: all deps demo check check-long bench bench-programs bench-compaction compaction-programs install clean help tests format objects command-objects
-all: $(B)/libquire.so $(B)/libquire.a $(B)/quire.3 $(COMMAND)
+all: $(B)/libquire.so $(B)/libquire.a $(B)/quire.3 $(COMMAND) $(if $(COMMAND),$(B)/quire.1)
 
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -84,6 +84,10 @@ ifeq ($(URING),yes)
 else
 	$(AR) rcs $@ $^
 endif
+
+# The command's texts are its man page.
+$(B)/quire.1: $(COMMAND)
+	$(COMMAND) --man > $@
 
 $(B)/quire.3: docs/quire.3.in $(B)/tools/options-text
 	$(B)/tools/options-text man docs/quire.3.in > $@
@@ -189,7 +193,10 @@ install: all
 	install -m 644 $(B)/libquire.a $(DESTDIR)$(LIBDIR)/libquire.a
 ifneq ($(COMMAND),)
 	install -d $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(COMMAND) $(DESTDIR)$(PREFIX)/bin/quire
+	install -m 644 $(B)/quire.1 $(DESTDIR)$(PREFIX)/share/man/man1/quire.1
+	install -m 644 tools/quire/quire.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/quire
 endif
 	install -m 644 include/quire.h $(DESTDIR)$(PREFIX)/include/quire.h
 	install -m 644 $(B)/quire.3 $(DESTDIR)$(PREFIX)/share/man/man3/quire.3
@@ -203,7 +210,7 @@ clean:
 	rm -rf build
 
 help:
-	@echo "make             build/libquire.so (for LD_PRELOAD) and build/libquire.a"
+	@echo "make             build/libquire.so (for LD_PRELOAD), build/libquire.a and the quire command"
 	@echo "make demo        redis on quire, glibc and jemalloc: throughput and memory side by side"
 	@echo "make check       all tests; make check-long runs the programs whole"
 	@echo "make bench       all benchmarks; writes docs/bench.md (about half an hour)"

@@ -47,6 +47,16 @@ else
   pass "knows nothing of DESTDIR"
 fi
 
+if [[ -x $tree/usr/bin/quire ]]; then
+  check "the command finds its library" grep -qF "$tree/usr/lib/libquire.so.0" \
+    <("$tree/usr/bin/quire" run cat /proc/self/maps)
+  check "the command's man page renders" man -l "$tree/usr/share/man/man1/quire.1"
+  check "the command needs no library of quire's" sh -c "! ldd '$tree/usr/bin/quire' | grep -q libquire"
+else
+  echo "SKIP the command: it was not built (make deps, make)"
+fi
+check "the library needs nothing of the command's" sh -c "! ldd '$so' | grep -qE 'jansson|ncurses|tinfo|microhttpd|cairo'"
+
 cat >"$work/user.c" <<'END'
 #include <quire.h>
 #include <stdlib.h>

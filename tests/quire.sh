@@ -92,6 +92,29 @@ says no_pid 2 'of which process' "$quire" stat
 says bad_pid 2 "'12x' is not the number" "$quire" stat 12x
 says full_output 1 "can't write" sh -c "'$quire' --help >/dev/full && exit 0; '$quire' doctor >/dev/full"
 
+if command -v groff >/dev/null; then
+  "$quire" --man >"$dir/quire.1" && groff -man -ww -Tutf8 "$dir/quire.1" >"$dir/man" 2>"$dir/err"
+  lacking=
+  for c in $commands; do grep -q "usage: quire $c" "$dir/man" || lacking="$lacking $c"; done
+  [[ -z $lacking && ! -s $dir/err ]]
+  verdict man_page "lacking:$lacking $(head -n 2 "$dir/err")"
+else
+  echo "SKIP man_page: no groff here"
+fi
+
+completes() { # NAME EXPECTED WORD...: the last word is completed
+  local name=$1 expected=$2 got
+  shift 2
+  # shellcheck disable=SC2016
+  got=$(PATH=$(dirname "$quire"):$PATH bash -c '. tools/quire/quire.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+    _quire 2>/dev/null; echo "${COMPREPLY[*]}"' - "$@")
+  [[ $got == "$expected" ]]
+  verdict "$name" "'$got'"
+}
+completes completes_commands "purge" quire pu
+completes completes_options "--prometheus" quire stat --p
+completes completes_allocator_options "--compact= --compact_cpu= --compact_force= --compact_maps=" quire run --compact
+
 # ---- processes that can't be looked at ----
 
 sleep 1000 &
@@ -345,6 +368,7 @@ verdict export_ends "status $?"
 
 says top_no_terminal 1 'no terminal' "$quire" top
 says top_once 0 "PID COMMAND.*$sparse target" "$quire" top --once
+completes completes_processes "$sparse" quire stat "$sparse"
 says top_wrong_sort 2 'sort=heap' "$quire" top --sort=beauty
 if command -v tmux >/dev/null; then
   terminals=0

@@ -8,8 +8,9 @@
 
 /* ---- options ---- */
 
-static void print_help(const struct command *command) {
-  printf("usage: quire %s %s\n\n%s\n", command->name, command->usage, command->help);
+void cli_help(const struct command *command, FILE *out) {
+  fprintf(out, "usage: quire %s %s\n\n%s\n", command->name, command->usage, command->help);
+  if (command->more_help != NULL) command->more_help(out);
 }
 
 _Noreturn void cli_usage(const struct command *command, const char *format, ...) {
@@ -35,7 +36,7 @@ int cli_option(const struct command *command, int argc, char **argv, const char 
   opterr = 0;
   int option = getopt_long(argc, argv, shorts, all, NULL);
   if (option == OPTION_HELP) {
-    print_help(command);
+    cli_help(command, stdout);
     exit(cli_finish(command, STATUS_OK));
   }
   if (option == ':') cli_usage(command, "%s needs a value", argv[optind - 1]);
@@ -101,6 +102,24 @@ const char *cli_bytes(uint64_t bytes, char out[24]) {
   for (value /= 1024; value >= 1023.95 && u + 2 < sizeof units; u++) value /= 1024;
   snprintf(out, 24, "%.1f %ciB", value, units[u]);
   return out;
+}
+
+void cli_wrap(FILE *out, unsigned indent, unsigned width, const char *text) {
+  size_t column = 0;
+  while (*text != 0) {
+    size_t n = strcspn(text, " ");
+    if (column == 0 || column + 1 + n > width) {
+      fprintf(out, "%s%*s", column == 0 ? "" : "\n", (int)indent, "");
+      column = indent;
+    } else {
+      fputc(' ', out);
+      column++;
+    }
+    fprintf(out, "%.*s", (int)n, text);
+    column += n;
+    text += n + strspn(text + n, " ");
+  }
+  fputc('\n', out);
 }
 
 double cli_share(uint64_t part, uint64_t whole) {

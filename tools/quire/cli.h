@@ -11,15 +11,22 @@
 
 struct command {
   const char *name;
-  const char *summary; /* one line */
-  const char *usage;   /* "[OPTION]... PID" */
-  const char *help;    /* what it does, its options, examples: as --help prints it */
+  const char *summary;          /* one line */
+  const char *usage;            /* "[OPTION]... PID" */
+  const char *help;             /* what it does, its options, examples: as --help prints it */
+  void (*more_help)(FILE *out); /* what --help prints behind that; NULL: nothing */
   /* argv[0] is the subcommand's name. Returns an enum status, or what `run` ran does. */
   int (*run)(const struct command *command, int argc, char **argv);
 };
 
 extern const struct command command_run, command_doctor, command_stat, command_top, command_export,
     command_compact, command_purge;
+
+/* What --help prints. */
+void cli_help(const struct command *command, FILE *out);
+
+/* The man page quire(1), made of what all --help texts say. */
+void cli_man(FILE *out);
 
 /* NULL past the end. In the order in which they are listed. */
 const struct command *cli_command(unsigned index);
@@ -54,6 +61,9 @@ int cli_finish(const struct command *command, int status);
 
 /* "1023 B", "1.5 KiB", "12.3 MiB". */
 const char *cli_bytes(uint64_t bytes, char out[24]);
+
+/* The words of a text in lines of at most `width` columns that begin in column `indent`. */
+void cli_wrap(FILE *out, unsigned indent, unsigned width, const char *text);
 
 /* Per cent that part is of whole; 0 of nothing. */
 double cli_share(uint64_t part, uint64_t whole);

@@ -47,6 +47,10 @@ int main(int argc, char **argv) {
     puts("quire " QUIRE_VERSION);
     return fflush(stdout) == 0 ? STATUS_OK : STATUS_FAILED;
   }
+  if (strcmp(argv[1], "--man") == 0) { /* for the Makefile */
+    cli_man(stdout);
+    return fflush(stdout) == 0 ? STATUS_OK : STATUS_FAILED;
+  }
   const struct command *command = find(argv[1]);
   if (command == NULL) {
     fprintf(stderr, "quire: there is no command '%s'. Try 'quire --help'.\n", argv[1]);

@@ -230,6 +230,21 @@ static int run(const struct command *command, int argc, char **argv) {
   return start(command, library, conf, print, force, argv + optind);
 }
 
+/* From the allocator's own table. */
+static void list_options(FILE *out) {
+  struct option_text o;
+  char line[128];
+  fputs("\noptions of the allocator:\n", out);
+  for (unsigned i = 0; option_text(i, &o); i++) {
+    if (o.choices[0] != 0)
+      snprintf(line, sizeof line, "--%s=%s", o.name, o.choices);
+    else
+      snprintf(line, sizeof line, "--%s=%s", o.name, strcmp(o.kind, "size") == 0 ? "SIZE" : "N");
+    fprintf(out, "  %s\n", line);
+    cli_wrap(out, 8, 92, o.text);
+  }
+}
+
 const struct command command_run = {
     .name = "run",
     .summary = "start a program on quire",
@@ -240,7 +255,7 @@ const struct command command_run = {
         "when they are started (setuid, file capabilities), or of another architecture; of a\n"
         "script, its interpreter is looked at. Children of the program get quire too.\n\n"
         "  -o, --option=NAME:VALUE[,...]  an option of the allocator; also as --NAME=VALUE:\n"
-        "                                 --compact=aggressive (quire(3) lists them all)\n"
+        "                                 --compact=aggressive (they are listed below)\n"
         "      --library=FILE             another libquire.so\n"
         "      --print                    print what would be run, run nothing\n"
         "      --force                    run it also where it would not get quire\n"
@@ -252,5 +267,6 @@ const struct command command_run = {
         "  quire run -o check:on,background:off ./program\n\n"
         "exit status: the program's; 126 it can't get quire or can't be executed, 127 there is no\n"
         "such program, 2 wrong options, 1 there is no library",
+    .more_help = list_options,
     .run = run,
 };
