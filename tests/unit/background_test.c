@@ -180,6 +180,40 @@ static void ring_loop_wakes(void) {
   if (got < LOOP_RING) unit_skip("no io_uring, or no pressure file may be opened here");
 }
 
+/* Another process that has the page: nothing of this one's private memory can be woken from there.
+ */
+static bool ring_from_outside(void) {
+  int state;
+  uint32_t *bell = (uint32_t *)((char *)loop_page(&loop) + DOORBELL_BELL);
+  pid_t pid = fork();
+  if (pid == 0) {
+    (void)__atomic_fetch_add(bell, 1, __ATOMIC_RELEASE);
+    doorbell_wake(bell);
+    _exit(0);
+  }
+  return pid > 0 && waitpid(pid, &state, 0) == pid && state == 0;
+}
+
+static void others_ring(void) {
+  static const enum loop_kind kinds[] = {LOOP_POLL, LOOP_RING};
+  for (unsigned i = 0; i < array_size(kinds); i++) {
+    pthread_t thread;
+    loop_forget(&loop);
+    best = kinds[i];
+    opened = 0;
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, sleeper, NULL), 0);
+    while (!__atomic_load_n(&opened, __ATOMIC_ACQUIRE)) sched_yield();
+    bool have = loop_page(&loop) != NULL;
+    bool rung = have && ring_from_outside();
+    if (!rung) loop_wake(&loop);
+    pthread_join(thread, NULL);
+    CU_ASSERT_EQUAL(rung, have);
+    CU_ASSERT(third & LOOP_WOKEN);
+    CU_ASSERT_PTR_NULL(loop_page(&loop)); /* closed with the loop */
+    if (!have) unit_skip("no file of memory, or no table of descriptors of its own");
+  }
+}
+
 /* Urgent data on a socket looks to poll as memory pressure does. */
 static void *pressed(unused void *arg) {
   struct loop own = {0};
@@ -439,6 +473,7 @@ static const struct unit_test tests[] = {
     {"loop: a futex wakes it", futex_loop_wakes},
     {"loop: poll and a futex wake it", poll_loop_wakes},
     {"loop: a ring wakes it", ring_loop_wakes},
+    {"loop: another process rings", others_ring},
     {"loop: poll sees memory pressure", poll_loop_sees_pressure},
     {"loop: a ring sees memory pressure", ring_loop_sees_pressure},
     {"loop: last words reach the process's stderr", last_words_reach_stderr},

@@ -556,6 +556,58 @@ static void peek_header(void) {
   quire_free(object);
 }
 
+static uint64_t placed(enum quire_peek_number number) {
+  uint64_t value = 0;
+  const struct quire_peek_place *place = &quire_peek.numbers[number];
+  CU_ASSERT(place->size == 4 || place->size == 8);
+  memcpy(&value, (const void *)(uintptr_t)place->address, place->size);
+  return value;
+}
+
+/* Others read where they are counted what quire_stats tells here. */
+static void peek_numbers(void) {
+  struct quire_stats st;
+  void *held[200];
+  for (size_t i = 0; i < array_size(held); i++) held[i] = quire_malloc(i * i * 20);
+  for (size_t i = 0; i < array_size(held); i += 3) quire_free(held[i]), held[i] = NULL;
+  CU_ASSERT_EQUAL(quire_stats(&st), 0);
+  for (unsigned i = 0; i < QUIRE_PEEK_NUMBERS; i++) (void)placed((enum quire_peek_number)i);
+#define SAME(number, field) CU_ASSERT_EQUAL(placed(QUIRE_PEEK_##number), st.field)
+  SAME(FRAMES_USED, frames_used);
+  SAME(FRAMES_DIRTY, frames_dirty);
+  SAME(FRAMES_OPENED, frames_opened);
+  SAME(FRAMES_PEAK, frames_peak);
+  SAME(HUGEPAGES, hugepages);
+  SAME(HUGE_ADVISED, huge_advised);
+  SAME(HUGE_FALLBACKS, huge_fallbacks);
+  SAME(DISCARDS, discards);
+  SAME(DISCARDED, discarded);
+  SAME(DISCARD_FAILURES, discard_failures);
+  SAME(MOVES, moves);
+  SAME(HOLLOW, hollow);
+  SAME(ZONE, zone);
+  SAME(GUESTS, guests);
+  SAME(FROZEN, frozen);
+  SAME(MAPPINGS, mappings);
+  SAME(FREEZES, freezes);
+  SAME(MESH_STATE, mesh_state);
+  SAME(COMPACTIONS, compactions);
+  SAME(HOLLOWED, hollowed);
+  SAME(MESHED, meshed);
+  SAME(PINNED, pinned);
+  SAME(FRAMES_PINNED, frames_pinned);
+  SAME(FRAMES_POISONED, frames_poisoned);
+  SAME(NFOLIOS, nfolios);
+  SAME(NCACHES, ncaches);
+  SAME(RECLAIMED, reclaimed);
+#undef SAME
+  CU_ASSERT_EQUAL(placed(QUIRE_PEEK_OWNED_FRAMES) * quire_peek.frame_size, st.owned_live);
+  CU_ASSERT(placed(QUIRE_PEEK_NFOLIOS) > 0 && placed(QUIRE_PEEK_DESCRIPTOR_BYTES) > 0);
+  CU_ASSERT_EQUAL(quire_peek.reserved, st.reserved);
+  CU_ASSERT_EQUAL(quire_peek.page_size, st.page_size);
+  for (size_t i = 0; i < array_size(held); i++) quire_free(held[i]);
+}
+
 static const struct unit_test tests[] = {
     {"before_the_heap", before_the_heap},
     {"live_is_what_is_held", live_is_what_is_held},
@@ -578,6 +630,7 @@ static const struct unit_test tests[] = {
     {"looking_at_what_changes", looking_at_what_changes},
     {"purge_gives_back", purge_gives_back},
     {"peek_header", peek_header},
+    {"peek_numbers", peek_numbers},
     {0},
 };
 
