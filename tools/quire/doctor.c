@@ -16,7 +16,7 @@ static void print_finding(const struct finding *f, FILE *out) {
   fprintf(out, "%s%-5s%s %s%s%s: %s\n", cli_style(out, styles[f->state]), states[f->state],
           cli_style(out, CLI_PLAIN), cli_style(out, CLI_BOLD), f->name, cli_style(out, CLI_PLAIN),
           f->found);
-  if (f->cost[0] != 0) fprintf(out, "      %s\n", f->cost);
+  if (f->cost[0] != 0) cli_wrap(out, 6, 92, f->cost);
   for (unsigned i = 0; i < FIXES_MAX && f->fix[i][0] != 0; i++)
     fprintf(out, "        %s %s\n", i == 0 ? "->" : "or", f->fix[i]);
 }
