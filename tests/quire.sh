@@ -368,6 +368,7 @@ verdict export_ends "status $?"
 
 says top_no_terminal 1 'no terminal' "$quire" top
 says top_once 0 "PID COMMAND.*$sparse target" "$quire" top --once
+says top_of_some 0 "^1 process,.*PID COMMAND.*$sparse target" "$quire" top --once "$sparse"
 completes completes_processes "$sparse" quire stat "$sparse"
 says top_wrong_sort 2 'sort=heap' "$quire" top --sort=beauty
 if command -v tmux >/dev/null; then
@@ -396,8 +397,8 @@ if command -v tmux >/dev/null; then
     return 1
   }
   for size in 80x24 200x60; do
-    terminal "${size%x*}" "${size#*x}" "env TERM=screen $quire top --delay=0.2 --sort=pid"
-    until_screen "$sparse target .* [0-9.]+ MiB" && until_screen '^ +PID COMMAND .*MAPS' && until_screen 'q quit'
+    terminal "${size%x*}" "${size#*x}" "env TERM=screen $quire top --delay=0.2 --sort=pid $sparse $still"
+    until_screen "$sparse target .* [0-9.]+ MiB" && until_screen "^ +$still target" && until_screen '^ +PID COMMAND .*MAPS' && until_screen 'q quit'
     verdict "top_$size" "$(screen | head -n 5 | tr '\n' '|')"
     tmux send-keys s
     until_screen 'sorted by heap'

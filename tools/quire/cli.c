@@ -58,15 +58,19 @@ int cli_fail(const struct command *command, int status, const char *format, ...)
   return status;
 }
 
-pid_t cli_pid(const struct command *command, int argc, char **argv) {
+pid_t cli_number(const struct command *command, const char *text) {
   char *end;
+  errno = 0;
+  long pid = strtol(text, &end, 10);
+  if (errno != 0 || end == text || *end != 0 || pid <= 0 || pid > INT32_MAX)
+    cli_usage(command, "'%s' is not the number of a process", text);
+  return (pid_t)pid;
+}
+
+pid_t cli_pid(const struct command *command, int argc, char **argv) {
   if (optind >= argc) cli_usage(command, "of which process?");
   if (optind + 1 < argc) cli_usage(command, "one process at a time");
-  errno = 0;
-  long pid = strtol(argv[optind], &end, 10);
-  if (errno != 0 || end == argv[optind] || *end != 0 || pid <= 0 || pid > INT32_MAX)
-    cli_usage(command, "'%s' is not the number of a process", argv[optind]);
-  return (pid_t)pid;
+  return cli_number(command, argv[optind]);
 }
 
 int cli_open(const struct command *command, pid_t pid, struct process *out) {

@@ -47,6 +47,9 @@ __attribute__((format(printf, 3, 4))) int cli_fail(const struct command *command
 /* The one argument left, a process number; ends the program when it isn't. */
 pid_t cli_pid(const struct command *command, int argc, char **argv);
 
+/* The same of any argument. */
+pid_t cli_number(const struct command *command, const char *text);
+
 /* Opens it, or says why not. */
 int cli_open(const struct command *command, pid_t pid, struct process *out);
 

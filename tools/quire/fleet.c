@@ -22,7 +22,7 @@ static bool add(struct process *process, void *arg) {
 
 bool fleet_read(struct fleet *f) {
   f->n = 0;
-  f->unreadable = process_each(add, f);
+  f->unreadable = f->nonly > 0 ? process_each_of(f->only, f->nonly, add, f) : process_each(add, f);
   return f->n < f->room || f->room == 0;
 }
 

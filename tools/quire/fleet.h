@@ -11,9 +11,12 @@ struct fleet {
   unsigned n, room;
   unsigned unreadable; /* run quire, but may not be read */
   bool with_kernel;
+  const pid_t *only; /* of these alone, if there are any */
+  unsigned nonly;
 };
 
-/* Reads all anew; false without memory. It is zeros but for with_kernel before the first time. */
+/* Reads all anew; false without memory. It is zeros but for with_kernel and
+ * only before the first time. */
 bool fleet_read(struct fleet *fleet);
 void fleet_sort(struct fleet *fleet, enum fleet_order order);
 void fleet_free(struct fleet *fleet);

@@ -380,24 +380,39 @@ static bool seems_to_run_quire(pid_t pid) {
   return seen;
 }
 
-unsigned process_each(bool (*visit)(struct process *process, void *arg), void *arg) {
-  struct dirent **entries;
+struct visitor {
+  bool (*visit)(struct process *process, void *arg);
+  void *arg;
+  bool more;
+  unsigned unreadable;
+};
+
+static void visit_process(struct visitor *v, pid_t pid) {
   struct process process;
   char error[PROCESS_ERROR_MAX];
-  unsigned unreadable = 0;
-  bool more = true;
+  if (!v->more || pid == getpid()) return;
+  enum status status = process_open(&process, pid, error);
+  if (status == STATUS_OK)
+    v->more = v->visit(&process, v->arg);
+  else if (status == STATUS_VERSION || (status == STATUS_DENIED && seems_to_run_quire(pid)))
+    v->unreadable++;
+}
+
+unsigned process_each(bool (*visit)(struct process *process, void *arg), void *arg) {
+  struct visitor v = {visit, arg, true, 0};
+  struct dirent **entries;
   int n = scandir("/proc", &entries, is_number, by_number);
   for (int i = 0; i < n; i++) {
-    pid_t pid = (pid_t)atoi(entries[i]->d_name);
-    if (more && pid != getpid()) {
-      enum status status = process_open(&process, pid, error);
-      if (status == STATUS_OK)
-        more = visit(&process, arg);
-      else if (status == STATUS_VERSION || (status == STATUS_DENIED && seems_to_run_quire(pid)))
-        unreadable++;
-    }
+    visit_process(&v, (pid_t)atoi(entries[i]->d_name));
     free(entries[i]);
   }
   if (n >= 0) free(entries);
-  return unreadable;
+  return v.unreadable;
+}
+
+unsigned process_each_of(const pid_t *pids, unsigned npids,
+                         bool (*visit)(struct process *process, void *arg), void *arg) {
+  struct visitor v = {visit, arg, true, 0};
+  for (unsigned i = 0; i < npids; i++) visit_process(&v, pids[i]);
+  return v.unreadable;
 }

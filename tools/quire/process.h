@@ -44,4 +44,8 @@ void process_identify(pid_t pid, struct snapshot_process *out);
  * numbers, until it returns false. Returns how many run quire but could not be read. */
 unsigned process_each(bool (*visit)(struct process *process, void *arg), void *arg);
 
+/* The same for the processes named. */
+unsigned process_each_of(const pid_t *pids, unsigned npids,
+                         bool (*visit)(struct process *process, void *arg), void *arg);
+
 #endif

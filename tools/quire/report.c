@@ -180,6 +180,33 @@ static void text_rest(const struct report *r, FILE *out) {
     fputs("  no background thread\n", out);
 }
 
+/* As QUIRE_CONF has it: the number, or a choice by name. */
+static void option_text_of(const struct option_text *o, uint64_t value, char *out, size_t size) {
+  const char *at = o->choices;
+  for (uint64_t c = 0; c < value && *at != 0; c++) {
+    at += strcspn(at, "|");
+    at += *at == '|';
+  }
+  if (*o->choices == 0)
+    snprintf(out, size, "%llu", (unsigned long long)value);
+  else
+    snprintf(out, size, "%.*s", (int)strcspn(at, "|"), at);
+}
+
+/* Those that are not as they are unless told. */
+static void text_options(const struct report *r, FILE *out) {
+  struct option_text o;
+  char value[64];
+  bool any = false;
+  for (unsigned i = 0; i < r->numbers.noptions && option_text(i, &o); i++) {
+    if (r->numbers.options[i] == o.value) continue;
+    option_text_of(&o, r->numbers.options[i], value, sizeof value);
+    fprintf(out, "%s%s:%s", any ? "," : "  options ", o.name, value);
+    any = true;
+  }
+  if (any) fputc('\n', out);
+}
+
 void report_text(const struct report *r, FILE *out) {
   char live[24], heap[24];
   fprintf(out, "%s%s%s (process %llu, quire %s): %s live in a heap of %s\n",
@@ -193,6 +220,7 @@ void report_text(const struct report *r, FILE *out) {
   text_hugepages(r, out);
   text_compaction(r, out);
   text_rest(r, out);
+  text_options(r, out);
 }
 
 /* ---- JSON ---- */
@@ -254,17 +282,13 @@ static json_t *json_kernel(const struct report *r) {
 static json_t *json_options(const struct snapshot_numbers *n) {
   json_t *o = json_object();
   struct option_text text;
+  char value[64];
   for (unsigned i = 0; i < n->noptions && option_text(i, &text); i++) {
-    const char *at = text.choices;
-    if (*at == 0) {
+    option_text_of(&text, n->options[i], value, sizeof value);
+    if (*text.choices == 0)
       (void)put(o, text.name, n->options[i]);
-      continue;
-    }
-    for (uint64_t c = 0; c < n->options[i] && *at != 0; c++) {
-      at += strcspn(at, "|");
-      at += *at == '|';
-    }
-    (void)json_object_set_new(o, text.name, json_stringn(at, strcspn(at, "|")));
+    else
+      (void)json_object_set_new(o, text.name, json_string(value));
   }
   return o;
 }

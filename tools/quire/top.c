@@ -14,7 +14,14 @@
 #include "tools/quire/mailbox.h"
 
 enum { OPTION_ONCE = 1000, OPTION_JSON, OPTION_SORT, OPTION_DELAY };
-enum { FRAME = 4096, TICK_MS = 100, LINES_ABOVE = 3, LINES_BELOW = 2, ASK_MS = 60000 };
+enum {
+  FRAME = 4096,
+  TICK_MS = 100,
+  LINES_ABOVE = 3,
+  LINES_BELOW = 2,
+  ASK_MS = 60000,
+  PIDS_MAX = 256
+};
 
 struct errand {
   bool under_way;
@@ -345,7 +352,8 @@ static int run(const struct command *command, int argc, char **argv) {
                                         {"sort", required_argument, NULL, OPTION_SORT},
                                         {"delay", required_argument, NULL, OPTION_DELAY},
                                         {0}};
-  static struct top top = {.delay_ms = 2000, .fleet.with_kernel = true};
+  static pid_t pids[PIDS_MAX];
+  static struct top top = {.delay_ms = 2000, .fleet = {.with_kernel = true, .only = pids}};
   bool once = false, json = false;
   int option, order;
   while ((option = cli_option(command, argc, argv, ":", longs)) != -1) {
@@ -358,7 +366,8 @@ static int run(const struct command *command, int argc, char **argv) {
       top.order = (enum fleet_order)order;
     }
   }
-  if (optind < argc) cli_usage(command, "'%s' is too much", argv[optind]);
+  for (; optind < argc && top.fleet.nonly < PIDS_MAX; optind++)
+    pids[top.fleet.nonly++] = cli_number(command, argv[optind]);
   int status = once || json ? print_once(command, &top, json) : watch(command, &top);
   fleet_free(&top.fleet);
   return status;
@@ -367,10 +376,11 @@ static int run(const struct command *command, int argc, char **argv) {
 const struct command command_top = {
     .name = "top",
     .summary = "all processes on quire, live",
-    .usage = "[--sort=KEY] [--delay=SECONDS] [--once | --json]",
+    .usage = "[--sort=KEY] [--delay=SECONDS] [--once | --json] [PID]...",
     .help =
-        "Shows all processes of this machine that run quire, sorted, and keeps showing them. Keys\n"
-        "have one of them purge or compact its heap, and show all of its numbers.\n\n"
+        "Shows all processes of this machine that run quire, or those named, sorted, and keeps\n"
+        "showing them. Keys have one of them purge or compact its heap, and show all of its\n"
+        "numbers.\n\n"
         "      --sort=KEY       heap, live, overhead, pss or pid\n"
         "      --delay=SECONDS  between looks (2)\n"
         "      --once           print the table once\n"
