@@ -123,7 +123,7 @@ static uint64_t collapse(uint64_t now) {
   return (uint64_t)(1 - work.credit_us) * COLLAPSE_SHARE / 1000 + 1;
 }
 
-/* Whoever sandboxed the process did not reckon with these calls. */
+/* Whoever sandboxed the process did not reckon with these calls, nor with files of memory. */
 static bool may_mesh(void) { return background.seccomp == 0 && seccomp_mode() == 0; }
 
 int64_t background_turn(uint64_t now) {
@@ -160,7 +160,8 @@ static void open_mailbox(void) {
   struct quire_mailbox *mail = loop_page(&background.loop);
   work.pass = 0;
   if (mail != NULL) mail->magic = QUIRE_MAILBOX_MAGIC;
-  peek_background((uint32_t)sys_thread_id(), mail != NULL ? background.loop.doorbell.fd : -1);
+  int fd = background.loop.doorbell.fd;
+  peek_background((uint32_t)sys_thread_id(), mail != NULL && fd != 0 ? fd : -1, mail);
 }
 
 static void answer(struct quire_mailbox *mail, enum quire_mail what, uint32_t asked,
@@ -229,7 +230,7 @@ static void begin(void) {
   (void)raw_call3(SYS_prctl, PR_SET_NAME, (long)"quire", 0);
   /* A fork waits, so that the child gets no half of a ring. */
   lock_acquire(&background.lock);
-  loop_open(&background.loop, LOOP_RING);
+  loop_open(&background.loop, LOOP_RING, may_mesh());
   open_mailbox();
   lock_release(&background.lock);
   sys_allow_batches(true);
@@ -238,7 +239,7 @@ static void begin(void) {
 static void end(void) {
   compaction_stop();
   lock_acquire(&background.lock);
-  peek_background(0, -1);
+  peek_background(0, -1, NULL);
   loop_close(&background.loop);
   store_relaxed(&background.loop.kind, LOOP_CLOSED);
   store_relaxed(&background.asleep, 0);
@@ -382,7 +383,7 @@ void background_after_fork_child(void) {
   background.retry_at = 0;
   background.turns = background.purges = 0;
   loop_forget(&background.loop);
-  peek_background(0, -1);
+  peek_background(0, -1, NULL);
   work = (typeof(work)){0};
   watch_main();
   lock_reset(&background.lock);

@@ -173,7 +173,8 @@ void peek_init(void) {
   store_release(&quire_peek.magic, QUIRE_PEEK_MAGIC);
 }
 
-void peek_background(uint32_t tid, int mailbox_fd) {
+void peek_background(uint32_t tid, int mailbox_fd, const void *mailbox) {
+  store_relaxed(&quire_peek.mailbox_address, (uintptr_t)mailbox);
   store_relaxed(&quire_peek.mailbox_fd, mailbox_fd);
   store_release(&quire_peek.background_tid, tid);
 }

@@ -7,8 +7,9 @@
 /* Fills in `quire_peek`. Called once, when the arena is ready. */
 void peek_init(void);
 
-/* The background thread is there, or (0, -1) not any more; its descriptor of the mailbox, or -1. */
-void peek_background(uint32_t tid, int mailbox_fd);
+/* The background thread is there, or (0, -1, NULL) not any more; its descriptor of the mailbox, or
+ * -1; where that is mapped, or NULL. */
+void peek_background(uint32_t tid, int mailbox_fd, const void *mailbox);
 
 /* Bytes of address space. */
 uint64_t stats_reserved(void);

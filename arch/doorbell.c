@@ -26,19 +26,20 @@ static int open_file(void) {
 }
 
 /* Over the page that is there already: somebody may be ringing it just now. */
-int doorbell_open(struct doorbell *bell) {
-  int fd = open_file();
-  if (fd < 0) return fd;
-  int flags = MAP_SHARED | (bell->page != NULL ? MAP_FIXED : 0);
+static int map_page(struct doorbell *bell, int fd) {
+  int flags = MAP_SHARED | (bell->page != NULL ? MAP_FIXED : 0) | (fd < 0 ? MAP_ANONYMOUS : 0);
   long page =
       raw_call6(SYS_mmap, (long)bell->page, DOORBELL_SIZE, PROT_READ | PROT_WRITE, flags, fd, 0);
-  if (page < 0 && page > -4096) {
-    (void)raw_call3(SYS_close, fd, 0, 0);
-    return (int)page;
-  }
+  if (page < 0 && page > -4096) return (int)page;
   bell->page = (char *)page;
-  bell->fd = fd;
   return 0;
+}
+
+int doorbell_open(struct doorbell *bell, bool file) {
+  int fd = file ? open_file() : -1, err = map_page(bell, fd);
+  if (fd >= 0 && err != 0) (void)raw_call3(SYS_close, fd, 0, 0);
+  bell->fd = fd >= 0 && err == 0 ? fd : 0;
+  return err;
 }
 
 void doorbell_close(struct doorbell *bell) {

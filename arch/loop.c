@@ -228,16 +228,16 @@ static void set_bell(struct loop *loop, uint32_t *bell) {
   fence_seq_cst();
 }
 
-static void open_bell(struct loop *loop) {
-  if (doorbell_open(&loop->doorbell) != 0) return;
+static void open_bell(struct loop *loop, bool file) {
+  if (doorbell_open(&loop->doorbell, file) != 0) return;
   set_bell(loop, (uint32_t *)(loop->doorbell.page + DOORBELL_BELL));
 }
 
 /* Nothing of ours may be 0, 1 or 2 even here: a library's last words must not go into a ring. */
-static void open_best(struct loop *loop, enum loop_kind best) {
+static void open_best(struct loop *loop, enum loop_kind best, bool file) {
   int low[3];
   for (unsigned i = 0; i < array_size(low); i++) low[i] = open_file("/", O_PATH);
-  open_bell(loop);
+  open_bell(loop, file);
   /* A futex alone does as well as a ring with nothing to poll. */
   if (open_sources(loop)) {
     bool ring = best == LOOP_RING && ring_open(loop);
@@ -246,13 +246,16 @@ static void open_best(struct loop *loop, enum loop_kind best) {
   for (unsigned i = 0; i < array_size(low); i++) close_file(low[i]);
 }
 
-void loop_open(struct loop *loop, enum loop_kind best) {
+void loop_open(struct loop *loop, enum loop_kind best, bool file) {
   store_relaxed(&loop->kind, LOOP_FUTEX);
   for (unsigned i = 0; i < LOOP_SOURCES; i++) loop->source[i] = -1;
   if (best <= LOOP_FUTEX) return;
-  if (raw_call3(CALL_CLOSE_RANGE, 0, UINT_MAX, RANGE_UNSHARE) != 0) return;
+  if (raw_call3(CALL_CLOSE_RANGE, 0, UINT_MAX, RANGE_UNSHARE) != 0) {
+    open_bell(loop, false);
+    return;
+  }
   sys_set_own_descriptors();
-  open_best(loop, best);
+  open_best(loop, best, file);
 }
 
 void loop_close(struct loop *loop) {

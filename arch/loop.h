@@ -47,8 +47,9 @@ struct loop {
 };
 
 /* Opens the best kind up to `best`. THE CALLING THREAD LOSES ALL ITS DESCRIPTORS, unless best is
- * LOOP_FUTEX: it must be one that never wants any. Allocates nothing. The loop is zeros before. */
-void loop_open(struct loop *loop, enum loop_kind best);
+ * LOOP_FUTEX: it must be one that never wants any. file: the doorbell may be a file of memory.
+ * Allocates nothing. The loop is zeros before. */
+void loop_open(struct loop *loop, enum loop_kind best, bool file);
 
 /* Sleeps at most timeout_ms, or for LOOP_FOREVER_MS without end. Returns the events; may return
  * early without any. watch: memory pressure is wanted too. A wake since the last call ends it at

@@ -407,7 +407,8 @@ struct quire_peek {
   uint64_t options_address; /* of noptions size_t, in the order in which this file lists them; */
   uint32_t noptions;        /* of a choice, its index */
   int32_t mailbox_fd;       /* descriptor of struct quire_mailbox in that thread's own table
-                               (/proc/PID/task/TID/fd/N); -1: none */
+                               (/proc/PID/task/TID/fd/N); -1: has none */
+  uint64_t mailbox_address; /* where that is mapped (also by /proc/PID/map_files); 0: none */
   uint64_t descriptors;     /* the region: QUIRE_PEEK_DESCRIPTOR_BYTES of it are in use */
   uint64_t desc_slab_small, desc_slab_large, desc_folio, desc_owned, desc_mesh, desc_cache;
   uint64_t desc_blocked_small, desc_blocked_large;
@@ -451,9 +452,10 @@ struct quire_peek {
 };
 
 /* What another process may ask for, and all that it may write: one page of shared memory, mapped
- * from background_tid's descriptor mailbox_fd. To ask: count asked[what] up, then `bell`, and wake
- * the futex (not private) at `bell`. It is over when done[what] has come to be what asked[what]
- * was then, or is beyond; the futex at done[what] is woken, and gained[what] tells the bytes. */
+ * from background_tid's descriptor mailbox_fd, or, where that is -1, by mailbox_address. To ask:
+ * count asked[what] up, then `bell`, and wake the futex (not private) at `bell`. It is over when
+ * done[what] has come to be what asked[what] was then, or is beyond; the futex at done[what] is
+ * woken, and gained[what] tells the bytes. */
 enum quire_mail { QUIRE_MAIL_PURGE, QUIRE_MAIL_COMPACT, QUIRE_MAILS };
 
 #define QUIRE_MAILBOX_MAGIC 0x51424f58u

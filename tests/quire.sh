@@ -270,6 +270,19 @@ done
 ((failed == 0)) && kill -0 "$sparse"
 verdict many_askers "$failed of $rounds were not answered"
 
+SANITIZE='' compile "$dir/refuse" tests/compact/refuse.c
+if "$dir/refuse" kill true >/dev/null && [[ $(id -u) == 0 ]]; then
+  : >"$dir/filtered.out"
+  "$dir/refuse" kill env LD_PRELOAD="$library" QUIRE_CONF=background_threshold:0 "$dir/target" sparse \
+    >"$dir/filtered.out" &
+  pids+=($!)
+  await $! "$dir/filtered.out" ready
+  says purge_under_a_filter 0 'gained by purge' "$quire" purge $!
+  says filtered_is_not_meshed 0 'gap +seccomp: a filter' "$quire" doctor $!
+else
+  echo "SKIP purge_under_a_filter: not root, or no filter is to be had"
+fi
+
 # ---- libraries that are gone, programs without symbols, other namespaces ----
 
 cp "$library" "$dir/libquire-gone.so"
