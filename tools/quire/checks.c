@@ -301,26 +301,19 @@ static void check_pressure(const struct patient *p, struct finding *f) {
 }
 
 static void check_group(const struct patient *p, struct finding *f) {
-  char path[600], a[24], b[24];
-  uint64_t limit = UINT64_MAX, high = UINT64_MAX, now = 0;
+  char a[24], b[24];
   f->name = "control group";
-  if (p->group[0] == 0) {
-    FOUND(f, "none of version 2");
+  if (!p->counted) {
+    FOUND(f, "none that counts memory");
     return;
   }
-  say(path, sizeof path, "%s/memory.max", p->group);
-  (void)kernel_number(path, &limit);
-  say(path, sizeof path, "%s/memory.high", p->group);
-  (void)kernel_number(path, &high);
-  say(path, sizeof path, "%s/memory.current", p->group);
-  (void)kernel_number(path, &now);
-  if (high < limit) limit = high;
-  if (limit == UINT64_MAX) {
-    FOUND(f, "no limit on memory%s%s", p->unit[0] != 0 ? ", unit " : "", p->unit);
+  if (p->group_limit == UINT64_MAX) {
+    FOUND(f, "%s used, no limit%s%s", cli_bytes(p->group_used, a), p->unit[0] != 0 ? ", unit " : "",
+          p->unit);
     return;
   }
-  FOUND(f, "%s of %s used", cli_bytes(now, a), cli_bytes(limit, b));
-  if (now < limit / 10 * 9) return;
+  FOUND(f, "%s of %s used", cli_bytes(p->group_used, a), cli_bytes(p->group_limit, b));
+  if (p->group_used < p->group_limit / 10 * 9) return;
   note(f);
   COST(f, "its limit is near: memory is reclaimed by force, and the process may be killed");
   FIX(f, 0, "quire purge PID, quire compact PID");

@@ -16,6 +16,8 @@ struct patient {
   int seccomp;                           /* mode; -1 unknown */
   uint64_t address_space, locked_memory; /* soft limits in bytes; UINT64_MAX: none */
   char group[512];                       /* directory of its control group; "" without */
+  bool counted;                          /* it, or one of version 1, counts memory: */
+  uint64_t group_used, group_limit;      /* UINT64_MAX: none */
   char unit[128];                        /* systemd's unit, "" when it is none */
   bool runs_quire;
   struct report report; /* if so */

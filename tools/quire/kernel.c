@@ -161,20 +161,63 @@ bool kernel_number(const char *path, uint64_t *out) {
   return strcmp(word, "max") == 0 || *end == 0;
 }
 
-bool kernel_group(pid_t pid, char *out, size_t size) {
-  static const char *const mounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
-  char line[LINE], path[LINE + 64];
+/* The path of the group behind what a line of /proc/PID/cgroup begins with, "0::" or ":memory:". */
+static bool group_path(pid_t pid, const char *begins, char *out, size_t size) {
+  char line[LINE];
   bool found = false;
   FILE *f = open_of(pid, "cgroup");
   while (f != NULL && !found && fgets(line, sizeof line, f) != NULL) {
-    if (strncmp(line, "0::/", 4) != 0) continue;
+    const char *at = strstr(line, begins);
+    if (at == NULL || (begins[0] == '0' && at != line)) continue;
     line[strcspn(line, "\n")] = 0;
-    for (unsigned i = 0; i < 2 && !found; i++) {
-      snprintf(path, sizeof path, "%s%s/cgroup.procs", mounts[i], line + 3);
-      found =
-          access(path, F_OK) == 0 && snprintf(out, size, "%s%s", mounts[i], line + 3) < (int)size;
-    }
+    found = snprintf(out, size, "%s", at + strlen(begins)) < (int)size;
   }
   if (f != NULL) fclose(f);
   return found;
+}
+
+/* Below the first of some mounts where this file of the group is. */
+static bool find_group(const char *const mounts[2], const char *group, const char *file, char *out,
+                       size_t size) {
+  char path[LINE + 128];
+  for (unsigned i = 0; i < 2; i++) {
+    snprintf(path, sizeof path, "%s%s/%s", mounts[i], group, file);
+    if (access(path, F_OK) == 0) return snprintf(out, size, "%s%s", mounts[i], group) < (int)size;
+  }
+  return false;
+}
+
+static const char *const unified[2] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+
+bool kernel_group(pid_t pid, char *out, size_t size) {
+  char group[LINE];
+  return group_path(pid, "0::", group, sizeof group) &&
+         find_group(unified, group, "cgroup.procs", out, size);
+}
+
+static bool two_numbers(const char *group, const char *a, uint64_t *x, const char *b, uint64_t *y) {
+  char path[LINE + 64];
+  snprintf(path, sizeof path, "%s/%s", group, a);
+  if (!kernel_number(path, x)) return false;
+  snprintf(path, sizeof path, "%s/%s", group, b);
+  return kernel_number(path, y);
+}
+
+bool kernel_group_memory(pid_t pid, uint64_t *used, uint64_t *limit) {
+  static const char *const memory[2] = {"/sys/fs/cgroup/memory", "/cgroup/memory"};
+  enum { NO_LIMIT_SHIFT = 62 }; /* version 1 says so by the largest number of pages */
+  char path[LINE], group[LINE];
+  uint64_t high;
+  if (kernel_group(pid, group, sizeof group) &&
+      two_numbers(group, "memory.current", used, "memory.max", limit)) {
+    if (two_numbers(group, "memory.current", used, "memory.high", &high) && high < *limit)
+      *limit = high;
+    return true;
+  }
+  if (!group_path(pid, ":memory:", path, sizeof path) ||
+      !find_group(memory, path, "memory.usage_in_bytes", group, sizeof group) ||
+      !two_numbers(group, "memory.usage_in_bytes", used, "memory.limit_in_bytes", limit))
+    return false;
+  if (*limit >> NO_LIMIT_SHIFT != 0) *limit = UINT64_MAX;
+  return true;
 }

@@ -40,4 +40,8 @@ bool kernel_number(const char *path, uint64_t *out);
 /* The directory of the process's control group (version 2); false where there is none. */
 bool kernel_group(pid_t pid, char *out, size_t size);
 
+/* How much memory its control group (of either version) has and may have; false where none counts
+ * it. *limit: UINT64_MAX without one. */
+bool kernel_group_memory(pid_t pid, uint64_t *used, uint64_t *limit);
+
 #endif

@@ -61,6 +61,7 @@ bool patient_read(struct patient *p, pid_t pid) {
   if (!read_status(p)) return false;
   read_limits(p);
   if (!kernel_group(pid == 0 ? getpid() : pid, p->group, sizeof p->group)) p->group[0] = 0;
+  p->counted = kernel_group_memory(pid == 0 ? getpid() : pid, &p->group_used, &p->group_limit);
   if (pid == 0) return true;
   find_unit(p);
   p->runs_quire = process_open(&process, pid, error) == STATUS_OK &&
