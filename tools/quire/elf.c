@@ -3,12 +3,18 @@
 #include "tools/quire/elf.h"
 
 #include <elf.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HEADERS_MAX = 64, DYNAMIC_MAX = 512, CHAIN_MAX = 1 << 16, PAGE = 4096 };
+enum {
+  HEADERS_MAX = 64,
+  DYNAMIC_MAX = 512,
+  CHAIN_MAX = 1 << 16,
+  PAGE = 4096,
+  PART_MAX = 256 << 20
+};
 
 #if defined(__x86_64__)
 enum { MACHINE = EM_X86_64 };
@@ -111,97 +117,90 @@ uint64_t elf_symbol_in_memory(struct target *t, uint64_t base, const char *name)
 
 /* ---- in files ---- */
 
-struct file {
-  const char *bytes;
-  size_t size;
-};
-
-static const void *part(const struct file *f, uint64_t at, uint64_t length) {
-  return at <= f->size && length <= f->size - at ? f->bytes + at : NULL;
+/* Read, not mapped: whoever owns the file may cut it short meanwhile. NULL when it isn't as long as
+ * that, or longer than anything should be. To be freed. */
+static void *load(int fd, uint64_t at, uint64_t length) {
+  struct stat st;
+  if (length == 0 || length > PART_MAX || at > INT64_MAX - length) return NULL;
+  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || at + length > (uint64_t)st.st_size)
+    return NULL;
+  char *bytes = malloc(length);
+  uint64_t got = 0;
+  while (bytes != NULL && got < length) {
+    ssize_t n = pread(fd, bytes + got, length - got, (off_t)(at + got));
+    if (n <= 0) break;
+    got += (uint64_t)n;
+  }
+  if (got == length) return bytes;
+  free(bytes);
+  return NULL;
 }
 
-static bool find_in_section(const struct file *f, const Elf64_Shdr *sections, unsigned nsections,
-                            const Elf64_Shdr *s, const char *name, uint64_t *value) {
-  if ((s->sh_type != SHT_SYMTAB && s->sh_type != SHT_DYNSYM) || s->sh_link >= nsections)
-    return false;
-  const Elf64_Shdr *strings = &sections[s->sh_link];
-  const Elf64_Sym *symbols = part(f, s->sh_offset, s->sh_size);
-  const char *names = part(f, strings->sh_offset, strings->sh_size);
+static bool load_header(int fd, Elf64_Ehdr *out) {
+  Elf64_Ehdr *header = load(fd, 0, sizeof *header);
+  if (header == NULL) return false;
+  *out = *header;
+  free(header);
+  return sound(out);
+}
+
+/* Symbols and their names, as two sections say. */
+static bool find_in_sections(int fd, const Elf64_Shdr *s, const Elf64_Shdr *strings,
+                             const char *name, uint64_t *value) {
+  Elf64_Sym *symbols = load(fd, s->sh_offset, s->sh_size);
+  char *names = load(fd, strings->sh_offset, strings->sh_size);
   size_t length = strlen(name) + 1;
-  if (symbols == NULL || names == NULL || s->sh_offset % 8 != 0) return false;
-  for (uint64_t i = 0; i < s->sh_size / sizeof *symbols; i++) {
+  bool found = false;
+  for (uint64_t i = 0;
+       symbols != NULL && names != NULL && !found && i < s->sh_size / sizeof *symbols; i++) {
     uint64_t at = symbols[i].st_name;
     if (at > strings->sh_size || strings->sh_size - at < length) continue;
-    if (symbols[i].st_value == 0 || memcmp(names + at, name, length) != 0) continue;
-    *value = symbols[i].st_value;
-    return true;
+    found = symbols[i].st_value != 0 && memcmp(names + at, name, length) == 0;
+    if (found) *value = symbols[i].st_value;
   }
-  return false;
-}
-
-static const Elf64_Ehdr *header_of(const struct file *f) {
-  const Elf64_Ehdr *header = part(f, 0, sizeof *header);
-  return header != NULL && sound(header) ? header : NULL;
-}
-
-static const Elf64_Phdr *segments_of(const struct file *f, const Elf64_Ehdr *header) {
-  if (header->e_phoff % 8 != 0) return NULL;
-  return part(f, header->e_phoff, header->e_phnum * sizeof(Elf64_Phdr));
-}
-
-static bool first_address(const struct file *f, const Elf64_Ehdr *header, uint64_t *first) {
-  const Elf64_Phdr *segments = segments_of(f, header);
-  for (unsigned i = 0; segments != NULL && i < header->e_phnum; i++) {
-    if (segments[i].p_type != PT_LOAD) continue;
-    *first = segments[i].p_vaddr & ~(uint64_t)(PAGE - 1);
-    return true;
-  }
-  return false;
-}
-
-static bool find_in_file(const struct file *f, const char *name, uint64_t *value, uint64_t *first) {
-  const Elf64_Ehdr *header = header_of(f);
-  if (header == NULL || !first_address(f, header, first)) return false;
-  if (header->e_shentsize != sizeof(Elf64_Shdr) || header->e_shoff % 8 != 0) return false;
-  const Elf64_Shdr *sections = part(f, header->e_shoff, header->e_shnum * sizeof *sections);
-  for (unsigned i = 0; sections != NULL && i < header->e_shnum; i++)
-    if (find_in_section(f, sections, header->e_shnum, &sections[i], name, value)) return true;
-  return false;
-}
-
-/* With the file mapped: libraries of hundreds of megabytes are looked through page by page. */
-static bool map(int fd, struct file *out) {
-  struct stat st;
-  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size <= 0) return false;
-  void *bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (bytes == MAP_FAILED) return false;
-  *out = (struct file){bytes, (size_t)st.st_size};
-  return true;
-}
-
-bool elf_symbol_in_file(int fd, const char *name, uint64_t *value, uint64_t *first) {
-  struct file f;
-  if (!map(fd, &f)) return false;
-  bool found = find_in_file(&f, name, value, first);
-  munmap((void *)(uintptr_t)f.bytes, f.size);
+  free(symbols);
+  free(names);
   return found;
 }
 
-static enum elf_kind kind_of(const struct file *f) {
-  const unsigned char *ident = part(f, 0, EI_NIDENT);
-  if (ident == NULL || memcmp(ident, ELFMAG, SELFMAG) != 0) return ELF_NOT;
-  const Elf64_Ehdr *header = header_of(f);
-  if (header == NULL) return ELF_FOREIGN;
-  const Elf64_Phdr *segments = segments_of(f, header);
-  for (unsigned i = 0; segments != NULL && i < header->e_phnum; i++)
-    if (segments[i].p_type == PT_INTERP) return ELF_DYNAMIC;
-  return ELF_STATIC;
+static bool first_address(int fd, const Elf64_Ehdr *header, uint64_t *first) {
+  Elf64_Phdr *segments = load(fd, header->e_phoff, header->e_phnum * sizeof *segments);
+  bool found = false;
+  for (unsigned i = 0; segments != NULL && i < header->e_phnum && !found; i++) {
+    found = segments[i].p_type == PT_LOAD;
+    if (found) *first = segments[i].p_vaddr & ~(uint64_t)(PAGE - 1);
+  }
+  free(segments);
+  return found;
+}
+
+bool elf_symbol_in_file(int fd, const char *name, uint64_t *value, uint64_t *first) {
+  Elf64_Ehdr header;
+  bool found = false;
+  if (!load_header(fd, &header) || header.e_shentsize != sizeof(Elf64_Shdr) ||
+      !first_address(fd, &header, first))
+    return false;
+  Elf64_Shdr *sections = load(fd, header.e_shoff, header.e_shnum * sizeof *sections);
+  for (unsigned i = 0; sections != NULL && i < header.e_shnum && !found; i++) {
+    const Elf64_Shdr *s = &sections[i];
+    if ((s->sh_type == SHT_SYMTAB || s->sh_type == SHT_DYNSYM) && s->sh_link < header.e_shnum)
+      found = find_in_sections(fd, s, &sections[s->sh_link], name, value);
+  }
+  free(sections);
+  return found;
 }
 
 enum elf_kind elf_kind_of(int fd) {
-  struct file f;
-  if (!map(fd, &f)) return ELF_NOT;
-  enum elf_kind kind = kind_of(&f);
-  munmap((void *)(uintptr_t)f.bytes, f.size);
+  Elf64_Ehdr header;
+  char *ident = load(fd, 0, EI_NIDENT);
+  bool elf = ident != NULL && memcmp(ident, ELFMAG, SELFMAG) == 0;
+  free(ident);
+  if (!elf) return ELF_NOT;
+  if (!load_header(fd, &header)) return ELF_FOREIGN;
+  Elf64_Phdr *segments = load(fd, header.e_phoff, header.e_phnum * sizeof *segments);
+  enum elf_kind kind = ELF_STATIC;
+  for (unsigned i = 0; segments != NULL && i < header.e_phnum; i++)
+    if (segments[i].p_type == PT_INTERP) kind = ELF_DYNAMIC;
+  free(segments);
   return kind;
 }
