@@ -179,8 +179,6 @@ void peek_background(uint32_t tid, int mailbox_fd, const void *mailbox) {
   store_release(&quire_peek.background_tid, tid);
 }
 
-_Static_assert((int)QUIRE_MESH_NO_PAGES == (int)ZONE_NO_PAGES,
-               "QUIRE_PEEK_MESH_STATE is an enum quire_mesh_state");
 _Static_assert(offsetof(struct size_class, size) == 0 && sizeof size_classes[0].size == 4 &&
                    offsetof(struct size_class, nframes) == 4 &&
                    offsetof(struct size_class, nslots) == 6,
