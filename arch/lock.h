@@ -16,6 +16,7 @@ enum lock_rank {
   RANK_NONE,
   RANK_STARTUP,    /* alloc/init.c: first call, option parsing */
   RANK_COMPACT,    /* alloc/compaction.c: the engine at work */
+  RANK_MOVE_OUT,   /* alloc/compaction.c: who waits for memory to leave the zone */
   RANK_BACKGROUND, /* alloc/background.c: starting and stopping the thread */
   RANK_DISCARD,    /* page/discard.c: a pass that gives memory back or compacts */
   RANK_REGISTRY,   /* alloc/tcache.c: the list of thread caches */

@@ -108,7 +108,7 @@ struct quire_stats {
   uint64_t hollow;      /* frames of frames_used that hold no memory of their own */
   uint64_t zone;        /* frames whose memory is the zone's: hosts */
   uint64_t guests;      /* frames mapped onto hosts; among the hollow ones */
-  uint64_t frozen;      /* frames whose memory was the zone's when the process forked */
+  uint64_t frozen;      /* frames that were the zone's, and have been frozen by a fork or a pin */
   uint64_t mappings;    /* kernel mappings that all these cost */
   uint64_t compactions; /* passes so far */
   uint64_t hollowed;    /* frames given back inside slabs so far */
@@ -170,8 +170,9 @@ size_t quire_compact(void);
  * alone. And quire's pin doesn't keep the kernel from migrating pages of its own accord.)
  *
  * TRANSIENT is for the length of an operation and doesn't outlast a fork. LONG is for as long as it
- * takes. A pin for long isn't to be had while the memory is shared with other addresses by
- * compaction: EBUSY, then. */
+ * takes: what compaction made shared with other addresses is moved out first, by the background
+ * thread, and has a page of its own when the call returns. (A fork shares it with the child like
+ * any memory, until one of them writes; what the kernel has pinned stays the parent's.) */
 enum quire_pin_kind { QUIRE_PIN_TRANSIENT, QUIRE_PIN_LONG };
 
 /* Pins [p, p + size): a part of one allocation, or of several that lie behind each other. Pins
@@ -179,13 +180,17 @@ enum quire_pin_kind { QUIRE_PIN_TRANSIENT, QUIRE_PIN_LONG };
  * errno is untouched:
  *
  *   EINVAL     not quire's memory, not all of it allocated, size 0
- *   EBUSY      it is being moved: try again; or its owner permits no pin for long
+ *   EBUSY      it is being moved: try again; or its owner permits no pin for long; or it can't be
+ *              moved out: no memory, too few mappings left (vm.max_map_count), or the background
+ *              thread has been in a callback of an owner for a second
  *   EOVERFLOW  pinned too often
  *   ENOMEM     no memory to note it
  *
  * What is pinned counts as allocated: unpin it before it is freed or reallocated. With check:on
  * freeing a pinned object is misuse and ends the program; otherwise its pins go some time after it.
- * realloc of a pinned object above 64 KiB always copies. Costs a lock and a bit per frame. */
+ * realloc of a pinned object above 64 KiB always copies. Costs a lock and a bit per frame; what is
+ * moved out also a few system calls, a mapping or two, and its memory until all objects in the same
+ * 64 KiB are freed. */
 int quire_pin(const void *p, size_t size, enum quire_pin_kind kind);
 
 /* Takes one pin of exactly this range and kind back. 0, or EINVAL: there is none. */

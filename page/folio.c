@@ -259,8 +259,8 @@ static enum owner_verdict folio_poison(void *owner, pfn_t pfn) {
   return noted ? OWNER_NEVER : OWNER_BUSY;
 }
 
-int folio_pin(struct folio *folio, pfn_t pfn, enum pin_kind kind) {
-  int err = pin_hold(&folio->refs, folio->pfn, folio->nframes, kind);
+int folio_pin(struct folio *folio, pfn_t pfn) {
+  int err = pin_hold(&folio->refs, folio->pfn, folio->nframes);
   if (err != 0 || owns(folio, pfn)) return err;
   folio_unpin(folio);
   return -EINVAL;

@@ -11,6 +11,7 @@
 #include "page/compact.h"
 #include "page/zone.h"
 #include "slab/migrate.h"
+#include "slab/pin.h"
 #include "tests/unit/check.h"
 #include "tests/unit/child.h"
 #include "tests/unit/fake_zone.h"
@@ -305,6 +306,18 @@ static void freeze_and_thaw(void) {
   if (zone_open(false, -1) != ZONE_OPEN) wrong = "zone_open";
 }
 
+/* Some of its frames get memory of their own, as for a pin. */
+static void move_out(struct random *r, const struct slab *slab) {
+  unsigned n = 1 + (unsigned)random_below(r, slab->nframes);
+  pfn_t pfn = pfn_add(slab->pfn, random_below(r, slab->nframes - n + 1u));
+  if (slab_move_out(pfn, n) != 0 || zone_is_shared(pfn, n)) wrong = "slab_move_out";
+  for (size_t i = 0; i < nobjects; i++) {
+    if (slab_of(objects[i].p) != slab || random_below(r, 2) != 0) continue;
+    objects[i].pattern += 3;
+    fill(&objects[i]);
+  }
+}
+
 static void step(struct random *r, size_t least) {
   static struct slab *slabs[SLABS], *hosts_now[SLABS];
   size_t n = all_slabs(slabs, SLABS), nhosts = 0;
@@ -352,6 +365,9 @@ static void step(struct random *r, size_t least) {
     break;
   case 10:
     if (random_below(r, 20) == 0) freeze_and_thaw();
+    break;
+  case 11:
+    if (slab != NULL && slab != guest.slab && random_below(r, 4) == 0) move_out(r, slab);
     break;
   default:
     if (nhosts == 0) break;
