@@ -106,6 +106,7 @@ static void start(void) {
   frames_configure(&frames);
   struct compact_options compact = {
       .map_share = (unsigned)options.compact_maps,
+      .stall_us = (unsigned)options.compact_stall,
       .force = options.compact_force != 0,
       .inherited = inherited_watch(),
   };

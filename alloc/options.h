@@ -29,6 +29,9 @@
                 "Most per cent of one processor that compact:auto takes.")                         \
   OPTION_NUMBER(compact_maps, 50, 1, 90,                                                           \
                 "Most per cent of vm.max_map_count that compaction may use.")                      \
+  OPTION_NUMBER(compact_stall, 200, 10, 100000,                                                    \
+                "Microseconds for which a step of compaction may make a thread wait that touches " \
+                "the memory it moves: what moves at once is kept short enough for that.")          \
   OPTION_CHOICE(compact_force, 0, "off|on",                                                        \
                 "on: mesh also on kernels whose UFFDIO_MOVE has known defects (before 6.12).")     \
   OPTION_NUMBER(watch_fd, 0, 0, 1 << 20,                                                           \

@@ -41,6 +41,9 @@ extern "C" {
  *      Most per cent of one processor that compact:auto takes.
  *   compact_maps:1 to 90 [50]
  *      Most per cent of vm.max_map_count that compaction may use.
+ *   compact_stall:10 to 100000 [200]
+ *      Microseconds for which a step of compaction may make a thread wait that touches the memory
+ *      it moves: what moves at once is kept short enough for that.
  *   compact_force:off|on [off]
  *      on: mesh also on kernels whose UFFDIO_MOVE has known defects (before 6.12).
  *   watch_fd:0 to 1048576 [0]

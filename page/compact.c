@@ -31,8 +31,9 @@
  * on, so frames on which one waits are left alone; they are looked for at the beginning of each
  * step.
  *
- * A hugepage is converted in pieces, so that nobody waits for the copying of all of it: the pieces
- * become one mapping again since their offsets follow each other.
+ * A hugepage is converted in pieces as short as the stall budget wants (lift_longest), so that
+ * nobody waits for the copying of all of it: the pieces become one mapping again since their
+ * offsets follow each other.
  *
  * Locks: a unit of work (one owner, one hugepage) holds the lock of discard passes, which comes
  * before the bins'. A fork freezes the zone between units. */
@@ -50,7 +51,7 @@
 
 enum {
   SCORE_LEVELS = 64,
-  PIECE = 64,           /* frames of a hugepage that are converted at once */
+  PIECE_MOST = 64,      /* frames of a hugepage that are converted at once */
   FILL_PERCENT = 85,    /* of a host hugepage that is expected to live in the end */
   HUGE_SHARE = 90,      /* per cent of the hosts thought to be needed that whole hugepages make */
   SPARSE_PERCENT = 60,  /* of a hugepage that live in it at most, to be worth emptying */
@@ -71,7 +72,7 @@ struct list_entry {
   bool home;
 };
 
-static struct compact_options options = {.map_share = 50, .inherited = -1};
+static struct compact_options options = {.map_share = 50, .stall_us = 200, .inherited = -1};
 
 /* Goes through hugepages by score, level by level. */
 struct scanner {
@@ -104,7 +105,10 @@ static struct {
 
 static struct compact_stats stats;
 
-void compact_configure(const struct compact_options *o) { options = *o; }
+void compact_configure(const struct compact_options *o) {
+  options = *o;
+  lift_configure(o->stall_us);
+}
 
 bool compact_active(void) { return pass.phase != IDLE; }
 size_t compact_gained(void) { return pass.m.meshed + pass.m.hollowed + pass.owned; }
@@ -197,12 +201,12 @@ static bool is_movable(unused pfn_t pfn, const struct owner_view *view, unused v
   return is_small(view) && !view->pinned;
 }
 
-static bool convert_piece(pfn_t pfn) {
+static bool convert_piece(pfn_t pfn, unsigned n) {
   struct lift lift;
-  if (lift_begin(&lift, pfn, PIECE) != 0) return false;
-  memcpy(zone_view(pfn), lift.staging, (size_t)PIECE * FRAME_SIZE);
-  bool ok = lift_map(&lift, 0, PIECE, pfn) == 0;
-  if (!ok) lift_put_back(&lift, 0, PIECE);
+  if (lift_begin(&lift, pfn, n) != 0) return false;
+  memcpy(zone_view(pfn), lift.staging, (size_t)n * FRAME_SIZE);
+  bool ok = lift_map(&lift, 0, n, pfn) == 0;
+  if (!ok) lift_put_back(&lift, 0, n);
   lift_end(&lift);
   return ok;
 }
@@ -211,8 +215,12 @@ static bool convert_piece(pfn_t pfn) {
  * refused: such a hugepage has no hosts, and goes as others of the zone do. */
 static bool convert_frames(hpn_t hpn) {
   pfn_t pfn = hugepage_pfn(hpn);
-  unsigned done = 0;
-  while (done < HUGEPAGE_FRAMES && convert_piece(pfn_add(pfn, done))) done += PIECE;
+  unsigned done = 0, n;
+  do {
+    n = (unsigned)size_min(size_min(lift_longest(), PIECE_MOST), HUGEPAGE_FRAMES - done);
+    if (!convert_piece(pfn_add(pfn, done), n)) break;
+    done += n;
+  } while (done < HUGEPAGE_FRAMES);
   return done > 0;
 }
 

@@ -50,6 +50,7 @@ struct migration {
 
 struct compact_options {
   unsigned map_share; /* per cent of vm.max_map_count that the zone may use */
+  unsigned stall_us;  /* that others may have to wait for one lift (page/mover.h) */
   bool force;         /* mesh also where the kernel has known defects */
   int inherited;      /* a descriptor of /dev/userfaultfd, or -1 */
 };

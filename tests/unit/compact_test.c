@@ -30,7 +30,7 @@ struct object {
 static struct object objects[MOST];
 static size_t nobjects;
 static uint32_t next_pattern;
-static const struct compact_options defaults = {.map_share = 50, .inherited = -1};
+static const struct compact_options defaults = {.map_share = 50, .stall_us = 200, .inherited = -1};
 
 static size_t words_of(const struct object *o) {
   return class_size(o->size_class) / sizeof(uint32_t);

@@ -22,7 +22,7 @@
 
 enum { SIZE = 256, MOST = 400000, LOOK_MS = 250 };
 
-static const struct compact_options defaults = {.map_share = 50, .inherited = -1};
+static const struct compact_options defaults = {.map_share = 50, .stall_us = 200, .inherited = -1};
 static void *objects[MOST];
 static size_t nobjects;
 
