@@ -9,6 +9,7 @@
 
 #include "arch/sys.h"
 #include "page/compact.h"
+#include "page/mover.h"
 #include "page/zone.h"
 #include "slab/migrate.h"
 #include "slab/pin.h"
@@ -19,7 +20,7 @@
 
 #define ARENA ((size_t)64 * HUGEPAGE_SIZE)
 
-enum { SLOTS_MOST = 1024 };
+enum { SLOTS_MOST = 1024, PAIR_SIZE = 192, PAIR_SLOTS = 170 };
 
 /* Powers of two, sizes whose slots straddle frames, slots longer than a frame. */
 static const uint32_t sizes[] = {16,   48,   64,   112,  240,  256,  576,   640,   1024,
@@ -496,6 +497,75 @@ static void migration_loses_nothing(void) {
   for (unsigned i = 0; i < array_size(sizes); i++) migrate_size(sizes[i], &r);
 }
 
+static size_t longest_lift;
+
+static void lifts_are_slow(enum fake_zone_call call, char *p, unused char *to, size_t length) {
+  if (call != FAKE_ZONE_SHIFT || !arena_contains(p)) return;
+  fake.cpu_us += 10000;
+  longest_lift = size_max(longest_lift, length / FRAME_SIZE);
+}
+
+/* With a budget for hardly a frame all is moved as it is otherwise: hosts, guests, and slabs that
+ * are both. Without one, slabs are moved whole. */
+static void short_lifts_lose_nothing(void) {
+  static const uint32_t some[] = {64, 240, 640};
+  struct random r = {5};
+  for (unsigned i = 0; i < array_size(some); i++)
+    for (unsigned budget = 10; budget <= 100000; budget *= 100) {
+      begin(some[i]);
+      lift_configure(budget);
+      make_sparse(&r, 40, size_min(1 + size_classes[size_class].nslots / 8, 14));
+      struct migration m = migration();
+      longest_lift = 0;
+      fake_zone.seen = lifts_are_slow;
+      migrate_all(&m);
+      fake_zone.seen = NULL;
+      CU_ASSERT_TRUE(m.meshed > 0 && m.hosts_made > 0);
+      if (budget == 10) CU_ASSERT_EQUAL(longest_lift, 1);
+      if (budget == 100000) CU_ASSERT_TRUE(longest_lift > 4);
+      CU_ASSERT_TRUE(all_intact());
+      for (size_t k = 0; k < nobjects; k++) {
+        objects[k].pattern += 77;
+        fill(&objects[k]);
+      }
+      get_objects(nobjects / 2);
+      CU_ASSERT_TRUE(all_intact());
+      lift_configure(200);
+      everything_goes();
+      end();
+    }
+}
+
+/* A page in the midst is pinned: what went before it is where it is, the rest stays. */
+static void a_pinned_page_ends_a_host_of_many_lifts(void) {
+  begin(PAIR_SIZE);
+  get_objects(PAIR_SLOTS);
+  struct slab *slab = slab_of(objects[0].p);
+  for (size_t i = nobjects; i-- > 0;)
+    if ((uintptr_t)objects[i].p / FRAME_SIZE % 2 == 0) put_object(i);
+  lift_configure(10);
+  longest_lift = 0;
+  fake_zone.seen = lifts_are_slow;
+  fake_zone.pinned = arena_addr(pfn_add(slab->pfn, 4));
+  struct migration m = migration();
+  CU_ASSERT_EQUAL_FATAL(slab_isolate(slab, slab->pfn), OWNER_DONE);
+  (void)slab_migrate(slab, &m);
+  slab_put_back(slab);
+  fake_zone.seen = NULL;
+  CU_ASSERT_EQUAL(m.pinned, 1);
+  CU_ASSERT_EQUAL(longest_lift, 1);
+  CU_ASSERT_TRUE(zone_is_home(slab->pfn, 4));
+  CU_ASSERT_TRUE(zone_is_plain(pfn_add(slab->pfn, 4), slab->nframes - 4u));
+  CU_ASSERT_TRUE(all_intact());
+  CU_ASSERT_TRUE(bin_consistent(size_class));
+  fake_zone_permit();
+  lift_configure(200);
+  get_objects(PAIR_SLOTS / 2);
+  CU_ASSERT_TRUE(all_intact());
+  everything_goes();
+  end();
+}
+
 /* A freed slot of a guest is to be had again, in its host: no slab is made for as many objects as
  * were freed. */
 static void freed_slots_of_guests_are_their_hosts(void) {
@@ -531,8 +601,6 @@ static void freed_slots_of_guests_are_their_hosts(void) {
 }
 
 /* ---- two slabs, laid out by hand ---- */
-
-enum { PAIR_SIZE = 192, PAIR_SLOTS = 170 };
 
 static struct slab *pair_host, *pair_guest;
 static void *in_host, *in_guest;
@@ -865,6 +933,8 @@ static void others_free_while_it_moves(void) {
 static const struct unit_test tests[] = {
     {"books_hold_step_by_step", books_hold_step_by_step},
     {"migration_loses_nothing", migration_loses_nothing},
+    {"short_lifts_lose_nothing", short_lifts_lose_nothing},
+    {"a_pinned_page_ends_a_host_of_many_lifts", a_pinned_page_ends_a_host_of_many_lifts},
     {"freed_slots_of_guests_are_their_hosts", freed_slots_of_guests_are_their_hosts},
     {"a_pair_has_names_for_its_parts", a_pair_has_names_for_its_parts},
     {"the_last_object_takes_the_guest_along", the_last_object_takes_the_guest_along},
