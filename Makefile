@@ -121,7 +121,7 @@ $(B)/bench/tiny: $(B)/bench/tiny.o
 
 # What only the benchmarks of compaction need.
 SPARSE := $(patsubst %,$(B)/bench/%.o,sparse_heap memory sizes)
-ON_SPARSE := $(addprefix $(B)/bench/,sparse stall chase postpeak)
+ON_SPARSE := $(addprefix $(B)/bench/,sparse stall chase postpeak pressure)
 COMPACTION := $(ON_SPARSE) $(addprefix $(B)/bench/,redis_load matching)
 
 $(ON_SPARSE): $(B)/bench/%: $(B)/bench/%.o $(SPARSE)
