@@ -35,6 +35,10 @@
  * nobody waits for the copying of all of it: the pieces become one mapping again since their
  * offsets follow each other.
  *
+ * Where the heap is divided by nodes of memory, the pass goes from SCORE on through one node's
+ * hugepages after the other's: hosts and guests are of one node, and what is copied is allocated
+ * there.
+ *
  * Locks: a unit of work (one owner, one hugepage) holds the lock of discard passes, which comes
  * before the bins'. A fork freezes the zone between units. */
 #include "page/compact.h"
@@ -83,6 +87,7 @@ struct scanner {
 static struct {
   enum phase phase;
   bool mesh;
+  unsigned node; /* whose hugepages it is at */
   struct scanner hosts, sources;
   pfn_t pfn, end;                   /* frames of the hugepage that is being emptied */
   uint32_t at;                      /* hugepage, for phases that go through all */
@@ -160,6 +165,7 @@ static bool is_zone(const struct hugepage *hp) { return (hp->flags & HUGEPAGE_ZO
 /* Racy, as all of this: what it finds is looked at again under locks before anything is done. */
 static bool is_candidate(const struct hugepage *hp) {
   uint8_t state = load_relaxed(&hp->state);
+  if (load_relaxed(&hp->node) != pass.node) return false;
   return (state == HUGEPAGE_PARTIAL || state == HUGEPAGE_FULL) && hp->skip == 0;
 }
 
@@ -181,6 +187,7 @@ static unsigned level_of(const struct hugepage *hp) {
 static void score(uint32_t n) {
   struct hugepage *hp = &arena.hugepages[n];
   size_t live = 0;
+  if (load_relaxed(&hp->node) != pass.node) return;
   if (hp->skip > 0) hp->skip--;
   hp->score = 0;
   if (!is_candidate(hp)) return;
@@ -494,7 +501,7 @@ static void begin_collapse(void) {
 static bool collapse_next(void) {
   for (; pass.at < arena.opened; pass.at++) {
     struct hugepage *hp = &arena.hugepages[pass.at];
-    if (!is_zone(hp) || hp->skip != 0) continue;
+    if (!is_zone(hp) || hp->skip != 0 || hp->node != pass.node) continue;
     if (zone_backing(hugepage_pfn((hpn_t){pass.at})) != ZONE_HOME) continue;
     (void)frames_collapse((hpn_t){pass.at});
     pass.at++;
@@ -515,6 +522,21 @@ void compact_begin(bool mesh) {
   pass.mesh = pass.m.mesh = mesh && zone_open(options.force, options.inherited) == ZONE_OPEN;
 }
 
+/* Everything but what is added up, and what OWNED has done. */
+static void begin_node(unsigned node) {
+  pass.node = node;
+  pass.phase = SCORE;
+  pass.at = pass.nsource = 0;
+  pass.guests = NULL;
+  pass.nguests = pass.guest_at = 0;
+  pass.guest_frames = 0;
+  pass.room_kib = 0;
+  pass.again = false;
+  pass.m.mesh = pass.mesh;
+  memset(pass.histogram, 0, sizeof pass.histogram);
+  if (pass.mesh) numa_prefer(node);
+}
+
 static void end_pass(void) {
   stats.passes++;
   stats.hollowed += pass.m.hollowed;
@@ -527,12 +549,19 @@ static void end_pass(void) {
   if (pass.scratch != NULL) (void)sys->discard(pass.scratch, pass.scratch_bytes);
 }
 
+static void end_node(void) {
+  if (pass.node + 1 < numa.count)
+    begin_node(pass.node + 1);
+  else
+    end_pass();
+}
+
 /* One unit of work. A phase that is over is followed by the next. */
 static void work(void) {
   switch (pass.phase) {
   case OWNED:
     pass.owned = owned_compact();
-    pass.phase = SCORE;
+    begin_node(NODE_UNKNOWN);
     break;
   case SCORE:
     if (pass.at < arena.opened) {
@@ -556,10 +585,10 @@ static void work(void) {
     if (pass.mesh)
       begin_collapse();
     else
-      end_pass();
+      end_node();
     break;
   case COLLAPSE:
-    if (!collapse_next()) end_pass();
+    if (!collapse_next()) end_node();
     break;
   default:
     break;
@@ -571,6 +600,7 @@ void compact_abandon(void) { pass.phase = IDLE; }
 bool compact_step(uint64_t budget_us) {
   uint64_t began = sys->thread_cpu_us();
   if (pass.phase != IDLE && pass.mesh && !know_waiters()) end_pass();
+  if (pass.phase != IDLE && pass.mesh) numa_prefer(pass.node);
   while (pass.phase != IDLE) {
     /* A fork froze the zone since. */
     if (pass.mesh && zone_state() != ZONE_OPEN) {
@@ -580,6 +610,7 @@ bool compact_step(uint64_t budget_us) {
     work();
     if (sys->thread_cpu_us() - began >= budget_us) break;
   }
+  if (pass.mesh) numa_prefer(NODE_UNKNOWN);
   return pass.phase == IDLE;
 }
 

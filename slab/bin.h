@@ -1,4 +1,5 @@
-/* One bin per size class: its slabs, ordered by fullness, and a transfer area of loose objects.
+/* One bin per size class (and per node of memory, arch/numa.h): its slabs, ordered by fullness, and
+ * a transfer area of loose objects.
  *
  * Objects move in batches. A refill is served from the transfer area if it holds any, else from the
  * fullest slabs; a flush goes to the slabs' bitmaps, but where other threads free what one
@@ -37,6 +38,11 @@ void bin_free_now(unsigned size_class, void *object);
  * since the last call, unless `all`. True when something is left for a later call. */
 bool bin_trim(bool all);
 
+/* Bins and transfer areas of several nodes of memory, before these are published; for ever. False
+ * without memory. */
+nodiscard bool bin_open_nodes(unsigned count);
+
+/* Of one class, on all nodes. */
 struct bin_stats {
   size_t nslabs; /* all slabs of the class */
   size_t nfull;

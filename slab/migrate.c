@@ -96,9 +96,10 @@ enum owner_verdict slab_isolate(void *owner, pfn_t pfn) {
   struct slab *slab = owner;
   unsigned size_class = load_relaxed(&slab->size_class);
   if (!class_is_slab(size_class)) return OWNER_BUSY;
-  struct bin *bin = &bins[size_class];
+  struct bin *bin = bin_of(slab, size_class);
   lock_acquire(&bin->lock);
-  bool same = slab->size_class == size_class && still_owns(slab, pfn);
+  bool same =
+      slab->size_class == size_class && bin_of(slab, size_class) == bin && still_owns(slab, pfn);
   enum owner_verdict verdict = same ? take_out(bin, slab) : OWNER_BUSY;
   lock_release(&bin->lock);
   return verdict;
@@ -106,7 +107,7 @@ enum owner_verdict slab_isolate(void *owner, pfn_t pfn) {
 
 void slab_put_back(void *owner) {
   struct slab *slab = owner, *gone = NULL;
-  struct bin *bin = &bins[slab->size_class];
+  struct bin *bin = bin_of(slab, slab->size_class);
   lock_acquire(&bin->lock);
   list_take(&bin->isolated, slab);
   memmap_flag(slab->pfn, slab->nframes, MEMDESC_ISOLATED, false);
@@ -161,13 +162,14 @@ static bool thaw_one(struct bin *bin) {
 
 void slab_thaw_all(void) {
   for (unsigned c = 0; c < SLAB_CLASSES; c++)
-    while (thaw_one(&bins[c])) {
-    }
+    for (unsigned node = 0; node < numa.count; node++)
+      while (thaw_one(bin_at(node, c))) {
+      }
 }
 
 uint64_t slab_dirty(void *owner) {
   struct slab *slab = owner;
-  struct bin *bin = &bins[slab->size_class];
+  struct bin *bin = bin_of(slab, slab->size_class);
   lock_acquire(&bin->lock);
   uint32_t dirty = slab_live_frames(slab);
   lock_release(&bin->lock);
@@ -230,11 +232,13 @@ struct plan {
   uint32_t live;                    /* frames with life that are not mapped yet */
 };
 
-/* The slab that begins at a frame that the engine found, if it is still one that may host. */
-static struct slab *host_at(uint32_t pfn, unsigned size_class) {
+/* The slab that begins at a frame that the engine found, if it is still one that may host: of the
+ * guest's node, since they share a bin. */
+static struct slab *host_at(uint32_t pfn, const struct slab *guest) {
   memdesc_t d = memmap_peek((pfn_t){pfn});
-  if (memdesc_type(d) != MEMDESC_SLAB || memdesc_class(d) != size_class) return NULL;
+  if (memdesc_type(d) != MEMDESC_SLAB || memdesc_class(d) != guest->size_class) return NULL;
   struct slab *slab = memdesc_owner(d);
+  if (slab->node != guest->node) return NULL;
   bool may = slab->state == SLAB_PARTIAL || slab->state == SLAB_GUEST;
   return slab->pfn.n == pfn && may ? slab : NULL;
 }
@@ -304,7 +308,7 @@ static bool is_over(const struct search *s, const struct plan *plan) {
 static struct mesh_run *place_run(struct plan *plan, unsigned first, unsigned n, struct search *s) {
   struct want w = {first, n, count_live(plan, first, n), mesh_period(plan->guest->size_class)};
   for (unsigned looks = 0; looks < LOOKS && !is_over(s, plan); looks++) {
-    struct slab *host = host_at(plan->hosts->pfn[s->next++], plan->guest->size_class);
+    struct slab *host = host_at(plan->hosts->pfn[s->next++], plan->guest);
     if (host == NULL || host == plan->guest || !is_likely(host, &w)) continue;
     struct mesh_run *run = place_on(plan, &w, host, &s->tries);
     if (run != NULL) return run;
@@ -386,7 +390,7 @@ static void place(struct plan *plan, unsigned first, unsigned n, struct migratio
 
 static void make_plan(struct plan *plan, struct slab *guest, struct migration *m) {
   plan->guest = guest;
-  plan->bin = &bins[guest->size_class];
+  plan->bin = bin_of(guest, guest->size_class);
   plan->hosts = &m->hosts[guest->size_class];
   plan->nruns = 0;
   plan->longest = lift_longest();

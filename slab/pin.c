@@ -10,12 +10,12 @@
 static struct bin *lock_slab(const struct slab *slab, pfn_t pfn) {
   unsigned size_class = load_relaxed(&slab->size_class);
   if (!class_is_slab(size_class)) return NULL;
-  struct bin *bin = &bins[size_class];
+  struct bin *bin = bin_of(slab, size_class);
   lock_acquire(&bin->lock);
   memdesc_t d = memmap_peek(pfn);
   if (memdesc_type(d) == MEMDESC_SLAB && memdesc_owner(d) == slab &&
-      slab->size_class == size_class && slab->state != SLAB_FREE &&
-      pfn.n - slab->pfn.n < slab->nframes)
+      slab->size_class == size_class && bin_of(slab, size_class) == bin &&
+      slab->state != SLAB_FREE && pfn.n - slab->pfn.n < slab->nframes)
     return bin;
   lock_release(&bin->lock);
   return NULL;
