@@ -39,6 +39,9 @@ struct migration {
   unsigned shortest;       /* runs of fewer frames aren't worth a mapping */
   size_t mappings_left;    /* how many more runs may be mapped */
   struct host_list *hosts; /* by size class */
+  /* Or to bring what it has to another node of memory (page/bring.h): not NODE_UNKNOWN. */
+  unsigned bring_to, bring_most;
+  int bring_error; /* that ended it */
   /* Added up: */
   size_t hollowed;   /* frames given back in which nothing lived */
   size_t meshed;     /* frames that got a host's memory */

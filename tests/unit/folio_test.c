@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "arch/sys.h"
+#include "page/compact.h"
 #include "page/hold.h"
 #include "page/hugepage.h"
 #include "page/poison.h"
@@ -265,6 +266,7 @@ static unsigned flags_of(const struct folio *folio, size_t i) {
 static void isolated_folios_stay_as_they_are(void) {
   begin();
   struct folio *folio = get(600);
+  struct migration m = {0};
   pfn_t pfn = folio->pfn;
   fill(folio, 0, 600);
   CU_ASSERT_EQUAL(ops()->isolate(folio, pfn_add(pfn, 599)), OWNER_DONE);
@@ -272,7 +274,7 @@ static void isolated_folios_stay_as_they_are(void) {
   CU_ASSERT_EQUAL(flags_of(folio, 0), MEMDESC_ISOLATED);
   CU_ASSERT_EQUAL(flags_of(folio, 599), MEMDESC_ISOLATED);
   CU_ASSERT_EQUAL(ops()->dirty(folio), ~(uint64_t)0);
-  CU_ASSERT_EQUAL(ops()->migrate(folio, NULL), OWNER_NEVER);
+  CU_ASSERT_EQUAL(ops()->migrate(folio, &m), OWNER_NEVER);
   CU_ASSERT_FALSE(folio_resize(folio, 700, CLASS));
   CU_ASSERT_FALSE(folio_resize(folio, 100, CLASS));
   CU_ASSERT_FALSE(folio_resize(folio, 600, 90));
