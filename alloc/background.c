@@ -37,6 +37,7 @@
 #include <unistd.h>
 
 #include "alloc/compaction.h"
+#include "alloc/nodes.h"
 #include "alloc/options.h"
 #include "alloc/tcache.h"
 #include "arch/rawcall.h"
@@ -116,6 +117,7 @@ int64_t background_turn(uint64_t now) {
   uint64_t next = trim(now);
   next = size_min(next, frames_decay(now));
   next = size_min(next, collapse(now));
+  next = size_min(next, nodes_turn(now, may_mesh()));
   next = size_min(next, compaction_turn(now, may_mesh()));
   work.turned_at = now;
   add_relaxed(&background.turns, 1);
@@ -186,6 +188,7 @@ static void end(void) {
 static void *run(unused void *arg) {
   begin();
   while (!load_acquire(&background.stop)) {
+    nodes_look();
     uint64_t now = sys->now_ms();
     wait_for_work(announce(background_turn(now)), now);
   }

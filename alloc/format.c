@@ -80,12 +80,24 @@ static const struct field fields[] = {
     FIELD(owned_live, BYTES, GAUGE, "Live bytes in frames of the program's own owners."),
     FIELD(frames_pinned, FRAMES, GAUGE, "Memory that is pinned, whole slabs and folios."),
     FIELD(frames_poisoned, FRAMES, GAUGE, "Memory that has failed and is out of use."),
+    FIELD(nodes, COUNT, GAUGE, "Nodes of memory that the heap is divided by."),
+    FIELD(numa_state, COUNT, GAUGE, "Why it is or is not; see quire.h."),
+    FIELD(brought_folios, COUNT, COUNTER, "Folios brought to another node."),
+    FIELD(brought, FRAMES, COUNTER, "Memory brought to another node."),
+    FIELD(brought_not, FRAMES, COUNTER, "Memory that the kernel left on its node."),
 };
 
-/* version and page_size share the first eight bytes; every other member is a uint64_t of the table.
- */
-_Static_assert(sizeof(struct quire_stats) == 8 + array_size(fields) * sizeof(uint64_t),
+/* version and page_size share the first eight bytes; every other member is a uint64_t of the table,
+ * but for the last one. */
+_Static_assert(sizeof(struct quire_stats) ==
+                   8 + (array_size(fields) + QUIRE_NODES_MAX + 1) * sizeof(uint64_t),
                "a field is missing in the table");
+
+/* How many of node_frames say something. */
+static unsigned node_counts(const struct quire_stats *stats) {
+  if (stats->nodes < 2) return 1;
+  return (unsigned)size_min(stats->nodes, QUIRE_NODES_MAX) + 1;
+}
 
 static uint64_t field_value(const struct quire_stats *stats, const struct field *f) {
   return *(const uint64_t *)((const char *)stats + f->offset);
@@ -97,7 +109,10 @@ static void json(struct sink *s, const struct quire_stats *stats) {
   for (size_t i = 0; i < array_size(fields); i++)
     emit(s, ",\n  \"%s\": %llu", fields[i].name,
          (unsigned long long)field_value(stats, &fields[i]));
-  emit(s, "\n}\n");
+  emit(s, ",\n  \"node_frames\": [");
+  for (unsigned i = 0; i < node_counts(stats); i++)
+    emit(s, "%s%llu", i > 0 ? ", " : "", (unsigned long long)stats->node_frames[i]);
+  emit(s, "]\n}\n");
 }
 
 static void metric(struct sink *s, const struct field *f, uint64_t value) {
@@ -114,6 +129,11 @@ static void prometheus(struct sink *s, const struct quire_stats *stats) {
   emit(s, "quire_info{version=\"%s\"} 1\n", QUIRE_VERSION);
   for (size_t i = 0; i < array_size(fields); i++)
     metric(s, &fields[i], field_value(stats, &fields[i]));
+  emit(s, "# HELP quire_node_frames_bytes Memory in use by node, 0 where it isn't known.\n"
+          "# TYPE quire_node_frames_bytes gauge\n");
+  for (unsigned i = 0; i < node_counts(stats); i++)
+    emit(s, "quire_node_frames_bytes{node=\"%u\"} %llu\n", i,
+         (unsigned long long)(stats->node_frames[i] << FRAME_SHIFT));
 }
 
 /* ---- for people ---- */
@@ -161,6 +181,32 @@ static void compaction(struct sink *s, const struct quire_stats *st) {
   counted(s, "passes", st->compactions, "");
 }
 
+/* Nothing where there is one. */
+static void nodes(struct sink *s, const struct quire_stats *st) {
+  static const char *const states[] = {
+      "not looked for",
+      "one",
+      "several, the heap is divided by them",
+      "several, not divided (numa:off)",
+      "several, not divided (no hwloc)",
+      "several, not divided (hwloc can't tell)",
+      "several, not divided (the program has a memory policy)",
+      "several, not divided (no memory)",
+  };
+  char a[16], label[32];
+  if (st->numa_state < 2) return;
+  emit(s, "nodes of memory: %s\n",
+       st->numa_state < array_size(states) ? states[st->numa_state] : "?");
+  if (st->nodes < 2) return;
+  for (unsigned i = 0; i < node_counts(st); i++) {
+    snprintf(label, sizeof label, i == 0 ? "from before" : "the %u. node", i);
+    emit(s, "  %-24s %12s\n", label, human(st->node_frames[i] << FRAME_SHIFT, a));
+  }
+  emit(s, "  %-24s %12s  %llu folios, %llu frames refused\n", "brought to another",
+       human(st->brought << FRAME_SHIFT, a), (unsigned long long)st->brought_folios,
+       (unsigned long long)st->brought_not);
+}
+
 static void text(struct sink *s, const struct quire_stats *st) {
   char a[16], b[16];
   uint64_t dirty = st->frames_dirty << FRAME_SHIFT;
@@ -196,6 +242,7 @@ static void text(struct sink *s, const struct quire_stats *st) {
   emit(s, "  %-24s %12s\n", "taken from idle threads", human(st->reclaimed, a));
   counted(s, "moved by page tables", st->moves, "reallocations");
   compaction(s, st);
+  nodes(s, st);
   emit(s, "address space\n");
   emit(s, "  %-24s %12s  %s opened\n", "reserved", human(st->reserved, a),
        human(st->frames_opened << FRAME_SHIFT, b));

@@ -49,6 +49,9 @@ extern "C" {
  *   watch_fd:0 to 1048576 [0]
  *      A descriptor of /dev/userfaultfd that the process was given, for meshing where it has not
  *      the right itself; 0: what LISTEN_FDNAMES calls userfaultfd.
+ *   numa:auto|off [auto]
+ *      auto: where the machine has several nodes of memory, threads get memory of the node that
+ *      they run on; what that is hwloc is asked, if it is installed.
  *   cache_thread:0 to 1G [2M]
  *      Most bytes that one thread's cache may hold.
  *   cache_total:0 to 1T [64M]
@@ -74,6 +77,8 @@ void quire_free_sized(void *p, size_t size);
 size_t quire_usable_size(const void *p);
 
 /* ---- statistics ---- */
+
+enum { QUIRE_NODES_MAX = 32 };
 
 /* One snapshot. Sums are taken one lock at a time, so they may disagree by what other threads did
  * meanwhile. They agree exactly when nobody allocates: then live + slab_free + cached + transfer is
@@ -122,6 +127,26 @@ struct quire_stats {
   uint64_t owned_live;      /* bytes of `live` that owners of the program's have */
   uint64_t frames_pinned;   /* frames of slabs, folios and owners' runs that are pinned */
   uint64_t frames_poisoned; /* frames whose memory has failed: out of use */
+  /* Nodes of memory (NUMA). The heap is divided by this many; 1 where it isn't. */
+  uint64_t nodes;
+  uint64_t numa_state; /* enum quire_numa_state */
+  /* Folios whose memory was brought to another node so far, frames of theirs that lie there, and
+   * frames that the kernel left where they were. */
+  uint64_t brought_folios, brought, brought_not;
+  /* Of frames_used: [i] on the i-th node, in the order of the kernel's numbers; [0] of no known
+   * node. */
+  uint64_t node_frames[QUIRE_NODES_MAX + 1];
+};
+
+enum quire_numa_state {
+  QUIRE_NUMA_UNKNOWN,     /* not looked for: the heap is small, or there is no background thread */
+  QUIRE_NUMA_ONE,         /* the machine has one node */
+  QUIRE_NUMA_KNOWN,       /* several; the heap is divided by them */
+  QUIRE_NUMA_OFF,         /* several; numa:off */
+  QUIRE_NUMA_NO_LIBRARY,  /* several; hwloc (libhwloc.so.15) is not there, or can't be loaded */
+  QUIRE_NUMA_NO_TOPOLOGY, /* several; hwloc can't tell which processors are near them */
+  QUIRE_NUMA_POLICY,      /* several; the program has a memory policy (numactl), which counts */
+  QUIRE_NUMA_NO_MEMORY,   /* several; no memory for a division */
 };
 
 enum quire_mesh_state {
@@ -133,7 +158,7 @@ enum quire_mesh_state {
   QUIRE_MESH_NO_PAGES,  /* system pages are larger than 4 KiB */
 };
 
-#define QUIRE_STATS_VERSION 2
+#define QUIRE_STATS_VERSION 3
 
 /* Fills *out; returns 0, or -1 before the heap is ready (nothing was allocated yet). Takes locks
  * for short times, one after the other; costs some ten microseconds and grows with threads and
@@ -164,6 +189,23 @@ size_t quire_purge(size_t keep);
  * process), the caller gives back only frames in which nothing lives. Returns the bytes that the
  * pass has gained beyond the purge. */
 size_t quire_compact(void);
+
+/* ---- nodes of memory ---- */
+
+/* Brings a large allocation to the node (NUMA) that the calling thread runs on, in its time: for
+ * data that one thread has made and another is going to use. No pointer changes; other threads may
+ * use it meanwhile. Whole hugepages (2 MiB) that the allocation has for itself are brought, the
+ * rest stays; p is any address in it. 0 when that is done, also where there is but one node; or an
+ * error number:
+ *
+ *   EINVAL  not quire's, or not above 64 KiB
+ *   EBUSY   it is pinned, or being resized
+ *   EAGAIN  the kernel could not move most of a hugepage (pinned by it, no memory left there)
+ *   ENODEV, EACCES, EPERM, ENOSYS, ENOMEM: what else the kernel says of move_pages(2)
+ *
+ * Reallocation does the same of its own accord, a little later, for allocations of 2 MiB and more.
+ */
+int quire_bring(const void *p);
 
 /* ---- pins ---- */
 
