@@ -49,6 +49,10 @@ else
 FLAGS += -DQUIRE_URING=0
 endif
 
+# hwloc is not linked: its header tells how to call what is loaded where there are several nodes of memory.
+HWLOC := $(shell echo 'int main(void) { return 0; }' | $(CC) -include hwloc.h -x c -c - -o /dev/null 2>/dev/null && echo yes)
+FLAGS += -DQUIRE_HWLOC=$(if $(filter yes,$(HWLOC)),1,0)
+
 CORE := $(patsubst %.c,$(B)/%.o,$(wildcard arch/*.c page/*.c slab/*.c alloc/*.c))
 PRELOAD := $(patsubst %.c,$(B)/%.o,$(wildcard preload/*.c))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*_test.c))
@@ -143,7 +147,7 @@ $(B)/bench/tiny: $(B)/bench/tiny.o
 
 # What only the benchmarks of compaction need.
 SPARSE := $(patsubst %,$(B)/bench/%.o,sparse_heap memory sizes)
-ON_SPARSE := $(addprefix $(B)/bench/,sparse stall chase postpeak)
+ON_SPARSE := $(addprefix $(B)/bench/,sparse stall chase postpeak pressure)
 COMPACTION := $(ON_SPARSE) $(addprefix $(B)/bench/,redis_load matching)
 
 $(ON_SPARSE): $(B)/bench/%: $(B)/bench/%.o $(SPARSE)

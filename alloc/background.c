@@ -47,6 +47,7 @@
 #include <unistd.h>
 
 #include "alloc/compaction.h"
+#include "alloc/nodes.h"
 #include "alloc/options.h"
 #include "alloc/stats.h"
 #include "alloc/tcache.h"
@@ -130,6 +131,7 @@ int64_t background_turn(uint64_t now) {
   uint64_t next = trim(now);
   next = size_min(next, frames_decay(now));
   next = size_min(next, collapse(now));
+  next = size_min(next, nodes_turn(now, may_mesh()));
   next = size_min(next, compaction_turn(now, may_mesh()));
   work.turned_at = now;
   add_relaxed(&background.turns, 1);
@@ -171,24 +173,31 @@ static void answer(struct quire_mailbox *mail, enum quire_mail what, uint32_t as
   doorbell_wake(&mail->done[what]);
 }
 
-/* One look at a page that only this thread and who asks touch. A pass takes many turns: its answer
- * comes in one of the later ones. */
+/* A pass takes many turns: its answer comes in one of the later ones. Who asked meanwhile wants
+ * another, and has rung already. */
+static void serve_passes(struct quire_mailbox *mail) {
+  uint32_t asked;
+  size_t gained;
+  while ((asked = load_acquire(&mail->asked[QUIRE_MAIL_COMPACT])) !=
+         load_relaxed(&mail->done[QUIRE_MAIL_COMPACT])) {
+    if (work.pass == 0) {
+      work.pass = compaction_ask();
+      work.pass_for = asked;
+    }
+    if (!compaction_answered(work.pass, &gained)) return;
+    answer(mail, QUIRE_MAIL_COMPACT, work.pass_for, gained >> FRAME_SHIFT);
+    work.pass = 0;
+  }
+}
+
+/* One look at a page that only this thread and who asks touch. */
 static void serve_mail(void) {
   struct quire_mailbox *mail = loop_page(&background.loop);
   if (mail == NULL) return;
   uint32_t asked = load_acquire(&mail->asked[QUIRE_MAIL_PURGE]);
   if (unlikely(asked != load_relaxed(&mail->done[QUIRE_MAIL_PURGE])))
     answer(mail, QUIRE_MAIL_PURGE, asked, purge_all());
-  asked = load_acquire(&mail->asked[QUIRE_MAIL_COMPACT]);
-  if (likely(asked == load_relaxed(&mail->done[QUIRE_MAIL_COMPACT]))) return;
-  if (work.pass == 0) {
-    work.pass = compaction_ask();
-    work.pass_for = asked;
-  }
-  size_t gained;
-  if (!compaction_answered(work.pass, &gained)) return;
-  answer(mail, QUIRE_MAIL_COMPACT, work.pass_for, gained >> FRAME_SHIFT);
-  work.pass = 0;
+  serve_passes(mail);
 }
 
 /* ---- the thread ---- */
@@ -249,6 +258,7 @@ static void end(void) {
 static void *run(unused void *arg) {
   begin();
   while (!load_acquire(&background.stop)) {
+    nodes_look();
     uint64_t now = sys->now_ms();
     serve_mail();
     wait_for_work(announce(background_turn(now)), now);

@@ -14,9 +14,19 @@
  * descriptors, to freeze the zone before its next unit of work. While `forks` is raised no pass
  * begins. A process that forks again and again is left unmeshed for a time that doubles.
  *
- * Lock: `engine` (RANK_COMPACT) is held while a pass begins, works or is abandoned, by the
- * background thread or by a thread that asked for a pass and has none, and throughout a fork. */
+ * Pins for long. Who pins memory of the zone for long wants it moved out (slab_move_out), which
+ * only the background thread can do: it asks on a list and waits, with nothing held but the pin,
+ * which keeps the slab where it is. It looks itself whether it has got what it wants, since a fork
+ * that freezes the zone meanwhile, or the end of the thread, serves it as well. It never waits for
+ * long: the thread may be in a program's callback that waits for a lock which the pinning thread
+ * holds.
+ *
+ * Locks: `engine` (RANK_COMPACT) is held while a pass begins, works or is abandoned, by the
+ * background thread or by a thread that asked for a pass and has none, and throughout a fork.
+ * `moving` (RANK_MOVE_OUT) guards the list, for moments; a forked child forgets it. */
 #include "alloc/compaction.h"
+
+#include <errno.h>
 
 #include "alloc/background.h"
 #include "alloc/options.h"
@@ -28,6 +38,7 @@
 #include "page/zone.h"
 #include "slab/bin.h"
 #include "slab/migrate.h"
+#include "slab/pin.h"
 
 enum {
   STEP_US = 2000,
@@ -42,6 +53,16 @@ enum {
   PAUSE_MOST_MS = 64000,
   FORK_PAUSE_MS = 5000, /* without meshing after a freeze; doubles with each */
   FORK_PAUSE_MOST_MS = 600000,
+  MOVE_OUT_LOOK_MS = 10,
+  MOVE_OUT_LOOKS = 100,
+};
+
+/* Frames to be moved out, on the stack of the thread that waits for it. */
+struct move_out {
+  struct move_out *next;
+  pfn_t pfn;
+  size_t n;
+  enum { ASKED, AT_WORK, ANSWERED } state;
 };
 
 static struct {
@@ -51,7 +72,10 @@ static struct {
   uint32_t asked;  /* passes asked for */
   uint32_t done;   /* futex: of these, over */
   size_t gained;   /* bytes, by the last of them */
-} shared = {.engine = LOCK_INIT(RANK_COMPACT)};
+  struct lock moving;
+  struct move_out *move_outs; /* in state ASKED */
+  uint32_t moved_out;         /* futex: counts answers */
+} shared = {.engine = LOCK_INIT(RANK_COMPACT), .moving = LOCK_INIT(RANK_MOVE_OUT)};
 
 /* The background thread's own. */
 static struct {
@@ -119,6 +143,30 @@ static void answer_freeze(uint64_t now) {
   sys_futex_wake(&shared.freeze, INT32_MAX);
 }
 
+static struct move_out *take_move_out(void) {
+  lock_acquire(&shared.moving);
+  struct move_out *first = shared.move_outs;
+  if (first != NULL) {
+    store_relaxed(&shared.move_outs, first->next);
+    first->state = AT_WORK;
+  }
+  lock_release(&shared.moving);
+  return first;
+}
+
+/* Whether it worked the waiting threads see for themselves. */
+static void answer_move_outs(void) {
+  struct move_out *m;
+  while (load_relaxed(&shared.move_outs) != NULL && (m = take_move_out()) != NULL) {
+    (void)slab_move_out(m->pfn, m->n);
+    lock_acquire(&shared.moving);
+    m->state = ANSWERED; /* and gone, once the lock is free */
+    lock_release(&shared.moving);
+    (void)add_relaxed(&shared.moved_out, 1);
+    sys_futex_wake(&shared.moved_out, INT32_MAX);
+  }
+}
+
 static void begin(uint64_t now, bool may_mesh) {
   may_mesh = may_mesh && options.compact != CHOICE_COMPACT_OFF;
   /* Asked for, it meshes also soon after a fork. */
@@ -126,8 +174,9 @@ static void begin(uint64_t now, bool may_mesh) {
   if (work.mesh_later) may_mesh = false;
   struct zone_stats zone;
   zone_stats(&zone);
-  /* Frames that are still shared must not be handed out by two slabs. */
-  if (zone.frozen != 0 && zone.stuck == 0) slab_thaw_all();
+  /* Frames that are still shared must not be handed out by two slabs; and those that were frozen
+   * while the zone stayed open may still read its pages. */
+  if (zone.frozen != 0 && zone.stuck == 0 && zone_state() != ZONE_OPEN) slab_thaw_all();
   compact_begin(may_mesh);
 }
 
@@ -193,6 +242,7 @@ uint64_t compaction_turn(uint64_t now, bool may_mesh) {
   uint64_t next;
   answer_freeze(now);
   if (!may_mesh) give_up_zone(now);
+  answer_move_outs();
   if (load_acquire(&shared.forks) != 0) return 1;
   lock_acquire(&shared.engine);
   bool active = compact_active();
@@ -258,8 +308,52 @@ void compaction_stop(void) {
   compact_abandon();
   give_up_zone(sys->now_ms());
   lock_release(&shared.engine);
+  answer_move_outs();
   store_release(&shared.freeze, 0);
   sys_futex_wake(&shared.freeze, INT32_MAX);
+}
+
+/* ---- moving out for a pin ---- */
+
+/* Who came first is served first. */
+static void ask(struct move_out *m) {
+  struct move_out **at = &shared.move_outs;
+  lock_acquire(&shared.moving);
+  while (*at != NULL) at = &(*at)->next;
+  store_relaxed(at, m);
+  lock_release(&shared.moving);
+}
+
+/* Has it been answered? If not, and `give_up`, it is taken back; but not while it is at work. */
+static bool is_over(struct move_out *m, bool give_up) {
+  lock_acquire(&shared.moving);
+  if (m->state == ASKED && give_up) {
+    struct move_out **at = &shared.move_outs;
+    while (*at != m) at = &(*at)->next;
+    store_relaxed(at, m->next);
+    m->state = ANSWERED;
+  }
+  bool over = m->state == ANSWERED;
+  lock_release(&shared.moving);
+  return over;
+}
+
+static void ask_and_wait(pfn_t pfn, size_t n) {
+  struct move_out mine = {.pfn = pfn, .n = n, .state = ASKED};
+  ask(&mine);
+  for (unsigned looks = 0;;) {
+    uint32_t seen = load_acquire(&shared.moved_out);
+    bool hopeless = looks == MOVE_OUT_LOOKS || !background_running() || !zone_is_shared(pfn, n);
+    if (is_over(&mine, hopeless)) return;
+    background_wake();
+    sys_futex_wait_for(&shared.moved_out, seen, MOVE_OUT_LOOK_MS);
+    looks += load_relaxed(&shared.moved_out) == seen; /* nobody else was served either */
+  }
+}
+
+int compaction_move_out(pfn_t pfn, size_t n) {
+  if (zone_is_shared(pfn, n) && zone_state() == ZONE_OPEN) ask_and_wait(pfn, n);
+  return zone_is_shared(pfn, n) || zone_settle(pfn, n) != 0 ? -EBUSY : 0;
 }
 
 /* ---- fork ---- */
@@ -276,12 +370,14 @@ void compaction_before_fork(void) {
       sys_futex_wait_for(&shared.freeze, 1, 10);
     }
     lock_acquire(&shared.engine);
-    if (!must_freeze()) return;
+    if (!must_freeze()) break;
     lock_release(&shared.engine); /* a pass had begun just before it could see this fork */
   }
+  lock_acquire(&shared.moving);
 }
 
 void compaction_after_fork_parent(void) {
+  lock_release(&shared.moving);
   lock_release(&shared.engine);
   (void)sub_relaxed(&shared.forks, 1);
 }
@@ -291,6 +387,8 @@ void compaction_after_fork_child(void) {
   zone_forget();
   shared.forks = shared.freeze = 0;
   shared.asked = shared.done = 0;
+  shared.move_outs = NULL; /* of threads that aren't here */
+  lock_reset(&shared.moving);
   work = (typeof(work)){0};
   lock_reset(&shared.engine);
 }

@@ -2,7 +2,7 @@
 #ifndef QUIRE_ALLOC_COMPACTION_H
 #define QUIRE_ALLOC_COMPACTION_H
 
-#include "arch/compiler.h"
+#include "page/arena.h"
 
 /* The background thread's part of a turn: milliseconds until it wants the next, UINT64_MAX when
  * there is nothing to gain. may_mesh: the process has not been sandboxed since it began. */
@@ -19,6 +19,12 @@ size_t compaction_now(void);
  * bytes. */
 uint32_t compaction_ask(void);
 bool compaction_answered(uint32_t asked, size_t *gained);
+
+/* Gives frames of the caller's, at most 32 of pinned slabs, memory that nobody shares and that
+ * stays what it is: those that are the zone's are moved out by the background thread, and waited
+ * for. 0 or -EBUSY: it has no answer within a second or so, or the kernel refuses. No lock may be
+ * held. */
+nodiscard int compaction_move_out(pfn_t pfn, size_t n);
 
 /* Before a fork: has the background thread give the zone up, and keeps it from beginning another
  * until the fork is over. Before any lock is taken. */

@@ -44,11 +44,17 @@ static const struct stats_field fields[] = {
     FIELD(owned_live, BYTES, GAUGE, "Live bytes in frames of the program's own owners."),
     FIELD(frames_pinned, FRAMES, GAUGE, "Memory that is pinned, whole slabs and folios."),
     FIELD(frames_poisoned, FRAMES, GAUGE, "Memory that has failed and is out of use."),
+    FIELD(nodes, COUNT, GAUGE, "Nodes of memory that the heap is divided by."),
+    FIELD(numa_state, COUNT, GAUGE, "Why it is or is not; see quire.h."),
+    FIELD(brought_folios, COUNT, COUNTER, "Folios brought to another node."),
+    FIELD(brought, FRAMES, COUNTER, "Memory brought to another node."),
+    FIELD(brought_not, FRAMES, COUNTER, "Memory that the kernel left on its node."),
 };
 
-/* version and page_size share the first eight bytes; every other member is a uint64_t of the table.
- */
-_Static_assert(sizeof(struct quire_stats) == 8 + array_size(fields) * sizeof(uint64_t),
+/* version and page_size share the first eight bytes; every other member is a uint64_t of the table,
+ * but for the last one. */
+_Static_assert(sizeof(struct quire_stats) ==
+                   8 + (array_size(fields) + QUIRE_NODES_MAX + 1) * sizeof(uint64_t),
                "a field is missing in the table");
 
 const struct stats_field *stats_field(size_t index) {

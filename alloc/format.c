@@ -28,6 +28,12 @@ static printf_like(2, 3) void emit(struct sink *s, const char *format, ...) {
 
 /* ---- every field by name ---- */
 
+/* How many of node_frames say something. */
+static unsigned node_counts(const struct quire_stats *stats) {
+  if (stats->nodes < 2) return 1;
+  return (unsigned)size_min(stats->nodes, QUIRE_NODES_MAX) + 1;
+}
+
 static uint64_t field_value(const struct quire_stats *stats, const struct stats_field *f) {
   return *(const uint64_t *)((const char *)stats + f->offset);
 }
@@ -38,7 +44,10 @@ static void json(struct sink *s, const struct quire_stats *stats) {
   const struct stats_field *f;
   for (size_t i = 0; (f = stats_field(i)) != NULL; i++)
     emit(s, ",\n  \"%s\": %llu", f->name, (unsigned long long)field_value(stats, f));
-  emit(s, "\n}\n");
+  emit(s, ",\n  \"node_frames\": [");
+  for (unsigned i = 0; i < node_counts(stats); i++)
+    emit(s, "%s%llu", i > 0 ? ", " : "", (unsigned long long)stats->node_frames[i]);
+  emit(s, "]\n}\n");
 }
 
 static void metric(struct sink *s, const struct stats_field *f, uint64_t value) {
@@ -56,6 +65,11 @@ static void prometheus(struct sink *s, const struct quire_stats *stats) {
   emit(s, "quire_info{version=\"%s\"} 1\n", QUIRE_VERSION);
   const struct stats_field *f;
   for (size_t i = 0; (f = stats_field(i)) != NULL; i++) metric(s, f, field_value(stats, f));
+  emit(s, "# HELP quire_node_frames_bytes Memory in use by node, 0 where it isn't known.\n"
+          "# TYPE quire_node_frames_bytes gauge\n");
+  for (unsigned i = 0; i < node_counts(stats); i++)
+    emit(s, "quire_node_frames_bytes{node=\"%u\"} %llu\n", i,
+         (unsigned long long)(stats->node_frames[i] << FRAME_SHIFT));
 }
 
 /* ---- for people ---- */
@@ -103,6 +117,32 @@ static void compaction(struct sink *s, const struct quire_stats *st) {
   counted(s, "passes", st->compactions, "");
 }
 
+/* Nothing where there is one. */
+static void nodes(struct sink *s, const struct quire_stats *st) {
+  static const char *const states[] = {
+      "not looked for",
+      "one",
+      "several, the heap is divided by them",
+      "several, not divided (numa:off)",
+      "several, not divided (no hwloc)",
+      "several, not divided (hwloc can't tell)",
+      "several, not divided (the program has a memory policy)",
+      "several, not divided (no memory)",
+  };
+  char a[16], label[32];
+  if (st->numa_state < 2) return;
+  emit(s, "nodes of memory: %s\n",
+       st->numa_state < array_size(states) ? states[st->numa_state] : "?");
+  if (st->nodes < 2) return;
+  for (unsigned i = 0; i < node_counts(st); i++) {
+    snprintf(label, sizeof label, i == 0 ? "from before" : "the %u. node", i);
+    emit(s, "  %-24s %12s\n", label, human(st->node_frames[i] << FRAME_SHIFT, a));
+  }
+  emit(s, "  %-24s %12s  %llu folios, %llu frames refused\n", "brought to another",
+       human(st->brought << FRAME_SHIFT, a), (unsigned long long)st->brought_folios,
+       (unsigned long long)st->brought_not);
+}
+
 static void text(struct sink *s, const struct quire_stats *st) {
   char a[16], b[16];
   uint64_t dirty = st->frames_dirty << FRAME_SHIFT;
@@ -138,6 +178,7 @@ static void text(struct sink *s, const struct quire_stats *st) {
   emit(s, "  %-24s %12s\n", "taken from idle threads", human(st->reclaimed, a));
   counted(s, "moved by page tables", st->moves, "reallocations");
   compaction(s, st);
+  nodes(s, st);
   emit(s, "address space\n");
   emit(s, "  %-24s %12s  %s opened\n", "reserved", human(st->reserved, a),
        human(st->frames_opened << FRAME_SHIFT, b));

@@ -7,9 +7,9 @@
  * Periodic work and the background thread wait for the library's constructor (late init).
  *
  * Fork. All locks are taken in order of rank before, released after in the parent, reset in the
- * child, which is then alone: compaction, background, discard, registry and thread caches, transfer
- * areas, bins, pins, failed frames, zone, frames, descriptor caches and their region. Work in
- * progress elsewhere is finished first, since it runs under one of these. */
+ * child, which is then alone: nodes, compaction, background, discard, registry and thread caches,
+ * transfer areas, bins, pins, failed frames, zone, frames, descriptor caches and their region. Work
+ * in progress elsewhere is finished first, since it runs under one of these. */
 #include "alloc/init.h"
 
 #include <errno.h>
@@ -21,6 +21,7 @@
 #include "alloc/background.h"
 #include "alloc/compaction.h"
 #include "alloc/malloc.h"
+#include "alloc/nodes.h"
 #include "alloc/options.h"
 #include "alloc/stats.h"
 #include "arch/sys.h"
@@ -106,6 +107,7 @@ static void start(void) {
   frames_configure(&frames);
   struct compact_options compact = {
       .map_share = (unsigned)options.compact_maps,
+      .stall_us = (unsigned)options.compact_stall,
       .force = options.compact_force != 0,
       .inherited = inherited_watch(),
   };
@@ -164,6 +166,7 @@ static struct desc_cache *const desc_caches[] = {
 
 void alloc_before_fork(void) {
   lock_acquire(&startup_lock);
+  nodes_before_fork();
   compaction_before_fork();
   background_before_fork();
   frames_lock_discard();
@@ -189,6 +192,7 @@ void alloc_after_fork_parent(void) {
   frames_unlock_discard();
   background_after_fork_parent();
   compaction_after_fork_parent();
+  nodes_after_fork_parent();
   lock_release(&startup_lock);
 }
 
@@ -204,5 +208,6 @@ void alloc_after_fork_child(void) {
   frames_reset_discard();
   background_after_fork_child();
   compaction_after_fork_child();
+  nodes_after_fork_child();
   lock_reset(&startup_lock);
 }

@@ -16,6 +16,7 @@
 #include "alloc/init.h"
 #include "alloc/options.h"
 #include "arch/sys.h"
+#include "page/bring.h"
 #include "page/folio.h"
 #include "quire.h"
 #include "slab/bin.h"
@@ -63,6 +64,7 @@ static void *large_alloc(size_t size, size_t align, bool *zero) {
   if (c != CLASS_LARGE && align > class_alignment(c)) c = CLASS_LARGE;
   if (c != CLASS_LARGE) align = class_alignment(c);
   struct folio *folio = folio_alloc(nframes, frames_of(align), c, options.check, zero);
+  if (folio != NULL) bring_later(folio); /* where another node's memory had to do */
   alloc_tick();
   return folio != NULL ? folio_addr(folio) : out_of_memory();
 }
@@ -223,7 +225,7 @@ static size_t roomy(size_t size, const struct folio *folio, size_t nframes) {
 }
 
 /* A folio that can become what `size` needs where it stands, or by moving page tables. */
-static void *realloc_folio(struct folio *folio, size_t size) {
+static struct folio *resize_folio(struct folio *folio, size_t size) {
   size_t nframes;
   if (size <= SLAB_MAX) return NULL;
   unsigned c = folio_class(size, &nframes);
@@ -234,10 +236,16 @@ static void *realloc_folio(struct folio *folio, size_t size) {
   if (c != CLASS_LARGE && ((uintptr_t)folio_addr(folio) & (class_alignment(c) - 1)) != 0)
     here = CLASS_LARGE;
   if (folio_resize(folio, more, here) || (more != nframes && folio_resize(folio, nframes, here)))
-    return folio_addr(folio);
-  if (folio_size(folio) < MOVE_MIN) return NULL;
-  folio = folio_move(folio, more, c);
-  return folio != NULL ? folio_addr(folio) : NULL;
+    return folio;
+  return folio_size(folio) < MOVE_MIN ? NULL : folio_move(folio, more, c);
+}
+
+/* Who resizes it is about to use it. */
+static void *realloc_folio(struct folio *folio, size_t size) {
+  folio = resize_folio(folio, size);
+  if (folio == NULL) return NULL;
+  bring_later(folio);
+  return folio_addr(folio);
 }
 
 static void *realloc_by_copy(void *p, size_t size, size_t usable) {

@@ -29,11 +29,17 @@
                 "Most per cent of one processor that compact:auto takes.")                         \
   OPTION_NUMBER(compact_maps, 50, 1, 90,                                                           \
                 "Most per cent of vm.max_map_count that compaction may use.")                      \
+  OPTION_NUMBER(compact_stall, 200, 10, 100000,                                                    \
+                "Microseconds for which a step of compaction may make a thread wait that touches " \
+                "the memory it moves: what moves at once is kept short enough for that.")          \
   OPTION_CHOICE(compact_force, 0, "off|on",                                                        \
                 "on: mesh also on kernels whose UFFDIO_MOVE has known defects (before 6.12).")     \
   OPTION_NUMBER(watch_fd, 0, 0, 1 << 20,                                                           \
                 "A descriptor of /dev/userfaultfd that the process was given, for meshing where "  \
                 "it has not the right itself; 0: what LISTEN_FDNAMES calls userfaultfd.")          \
+  OPTION_CHOICE(numa, 0, "auto|off",                                                               \
+                "auto: where the machine has several nodes of memory, threads get memory of the "  \
+                "node that they run on; what that is hwloc is asked, if it is installed.")         \
   OPTION_SIZE(cache_thread, 2 << 20, 0, 1 << 30, "Most bytes that one thread's cache may hold.")   \
   OPTION_SIZE(cache_total, 64 << 20, 0, (size_t)1 << 40,                                           \
               "Most bytes that all threads' caches together may hold.")                            \
@@ -50,6 +56,7 @@ struct quire_options {
 };
 
 enum { CHOICE_BACKGROUND_AUTO = 0, CHOICE_BACKGROUND_OFF = 1 };
+enum { CHOICE_NUMA_AUTO = 0, CHOICE_NUMA_OFF = 1 };
 enum { CHOICE_COMPACT_OFF = 0, CHOICE_COMPACT_AUTO = 1, CHOICE_COMPACT_AGGRESSIVE = 2 };
 
 extern struct quire_options options; /* written once at start-up */

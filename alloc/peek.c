@@ -1,9 +1,11 @@
 #include "alloc/peek.h"
 
+#include "alloc/nodes.h"
 #include "alloc/options.h"
 #include "alloc/stats.h"
 #include "alloc/tcache.h"
 #include "arch/sys.h"
+#include "page/bring.h"
 #include "page/compact.h"
 #include "page/folio.h"
 #include "page/hugepage.h"
@@ -25,9 +27,17 @@ static void place(enum quire_peek_number number, const void *p, size_t size) {
 #define PLACE(number, lvalue) place(QUIRE_PEEK_##number, &(lvalue), sizeof(lvalue))
 
 static void place_frames(void) {
-  size_t fixed;
-  const struct frames_stats *stats = frames_places(&fixed);
-  quire_peek.frames_bytes = fixed;
+  struct frames_places places = frames_places();
+  const struct frames_stats *stats = places.stats;
+  const struct bring_stats *brought = bring_places();
+  quire_peek.frames_bytes = places.fixed_bytes;
+  quire_peek.node_frames_address = (uintptr_t)places.used_of;
+  PLACE(NODES_BYTES, *places.nodes_bytes);
+  PLACE(NODES_COUNT, numa.count);
+  PLACE(NUMA_STATE, *nodes_state_place());
+  PLACE(BROUGHT_FOLIOS, brought->folios);
+  PLACE(BROUGHT, brought->frames);
+  PLACE(BROUGHT_NOT, brought->refused);
   PLACE(FRAMES_USED, stats->used);
   PLACE(FRAMES_DIRTY, stats->free_resident);
   PLACE(FRAMES_OPENED, stats->opened);
@@ -100,6 +110,9 @@ static void place_bins(void) {
   p->bin_refills = bin.refills;
   p->bin_flushes = bin.flushes;
   p->transfers_address = (uintptr_t)bin.transfers;
+  p->shelves_address = (uintptr_t)bin.shelves;
+  p->shelf_stride = bin.shelf_stride;
+  p->shelf_transfers = bin.shelf_transfers;
   p->transfer_stride = bin.transfer_stride;
   p->transfer_n = bin.transfer_n;
   p->transfer_bytes = bin.transfer_bytes;

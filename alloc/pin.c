@@ -1,9 +1,12 @@
 /* Pins of any range of allocated memory, and word of memory that has failed: asks the owners.
  *
  * A range is counted owner by owner, then noted as a whole; what was counted before an owner
- * refused is given back. */
+ * refused is given back. Slabs are the only owners whose memory can be the zone's: a part that is
+ * pinned for long is moved out of it once it is counted, since from then on compaction leaves the
+ * slab alone. */
 #include <errno.h>
 
+#include "alloc/compaction.h"
 #include "page/folio.h"
 #include "page/owned.h"
 #include "page/poison.h"
@@ -20,6 +23,15 @@ static size_t clip(pfn_t first, size_t nframes, const char *p, size_t length) {
   return at < size ? size_min(length, size - at) : 0;
 }
 
+static int pin_slab(struct slab *slab, const char *p, size_t *length, enum pin_kind kind) {
+  int err = slab_pin(slab, p, length);
+  if (err != 0 || kind != PIN_LONG) return err;
+  pfn_t first = arena_pfn(p), last = arena_pfn(p + *length - 1);
+  err = compaction_move_out(first, last.n - first.n + 1);
+  if (err != 0) slab_unpin(slab, p, length);
+  return err;
+}
+
 /* The part of the range that is its first frame's owner's. */
 static int pin_part(const char *p, size_t *length, enum pin_kind kind) {
   if (!arena_contains(p)) return -EINVAL;
@@ -28,11 +40,11 @@ static int pin_part(const char *p, size_t *length, enum pin_kind kind) {
   struct owned *owned;
   switch (memdesc_type(d)) {
   case MEMDESC_SLAB:
-    return slab_pin(memdesc_owner(d), p, length, kind);
+    return pin_slab(memdesc_owner(d), p, length, kind);
   case MEMDESC_FOLIO:
     folio = memdesc_owner(d);
     *length = clip(folio->pfn, folio->nframes, p, *length);
-    return *length == 0 ? -EINVAL : folio_pin(folio, arena_pfn(p), kind);
+    return *length == 0 ? -EINVAL : folio_pin(folio, arena_pfn(p));
   case MEMDESC_OWNED:
     owned = memdesc_owner(d);
     *length = clip(owned->pfn, owned->nframes, p, *length);

@@ -17,9 +17,11 @@
 
 #include "alloc/background.h"
 #include "alloc/compaction.h"
+#include "alloc/nodes.h"
 #include "alloc/options.h"
 #include "alloc/tcache.h"
 #include "arch/sys.h"
+#include "page/bring.h"
 #include "page/compact.h"
 #include "page/folio.h"
 #include "page/frames.h"
@@ -120,6 +122,23 @@ static void fill_compaction(struct quire_stats *out, const struct frames_stats *
   out->metadata += zone.table;
 }
 
+_Static_assert((int)QUIRE_NUMA_NO_MEMORY == (int)NUMA_NO_MEMORY,
+               "the same states in the same order");
+_Static_assert((int)QUIRE_NODES_MAX + 1 == (int)NODES_MAX, "a count for each node");
+
+static void fill_nodes(struct quire_stats *out) {
+  struct bring_stats brought;
+  size_t used[NODES_MAX];
+  bring_stats(&brought);
+  frames_used_of(used);
+  out->nodes = numa_on() ? numa.count - 1 : 1;
+  out->numa_state = nodes_state();
+  out->brought_folios = brought.folios;
+  out->brought = brought.frames;
+  out->brought_not = brought.refused;
+  for (unsigned node = 0; node < NODES_MAX; node++) out->node_frames[node] = used[node];
+}
+
 /* Tables are counted as far as hugepages are opened: a word per frame, a descriptor per hugepage.
  * Thread caches are descriptors and so are in what the region handed out. */
 static uint64_t metadata(const struct sums *sums, const struct frames_stats *frames) {
@@ -156,6 +175,7 @@ public_symbol int quire_stats(struct quire_stats *out) {
   fill_frames(out, &frames);
   fill_live(out, &sums, frames.used);
   fill_compaction(out, &frames);
+  fill_nodes(out);
   return 0;
 }
 
@@ -197,6 +217,8 @@ void stats_print_at_exit(void) {
   size_t length = quire_stats_format(&stats, QUIRE_TEXT, text, sizeof text);
   sys_write_all(kept_output(), text, size_min(length, sizeof text - 1));
 }
+
+public_symbol int quire_bring(const void *p) { return -bring_now(p); }
 
 public_symbol size_t quire_compact(void) { return compaction_now(); }
 

@@ -1,11 +1,11 @@
 /* Ranked futex locks.
  *
  * A lock may be taken only while every lock already held by the thread has a lower rank, or the
- * same rank where the rank says that it is a set (bins and transfer areas, taken in class order by
- * fork alone). Debug builds check this at each acquisition. A lock is one 32-bit word (0 free, 1
- * held, 2 held with waiters) so that a forked child can simply reset it. Spins briefly, then sleeps
- * in the kernel. Not recursive. Thread safe; async-signal safe only where the holder can't be
- * interrupted. */
+ * same rank where the rank says that it is a set (bins and transfer areas, taken in order of node
+ * and class by fork alone). Debug builds check this at each acquisition. A lock is one 32-bit word
+ * (0 free, 1 held, 2 held with waiters) so that a forked child can simply reset it. Spins briefly,
+ * then sleeps in the kernel. Not recursive. Thread safe; async-signal safe only where the holder
+ * can't be interrupted. */
 #ifndef QUIRE_ARCH_LOCK_H
 #define QUIRE_ARCH_LOCK_H
 
@@ -15,7 +15,9 @@
 enum lock_rank {
   RANK_NONE,
   RANK_STARTUP,    /* alloc/init.c: first call, option parsing */
+  RANK_NODES,      /* alloc/nodes.c: the moment from which the heap is divided by nodes */
   RANK_COMPACT,    /* alloc/compaction.c: the engine at work */
+  RANK_MOVE_OUT,   /* alloc/compaction.c: who waits for memory to leave the zone */
   RANK_BACKGROUND, /* alloc/background.c: starting and stopping the thread */
   RANK_DISCARD,    /* page/discard.c: a pass that gives memory back or compacts */
   RANK_REGISTRY,   /* alloc/tcache.c: the list of thread caches */

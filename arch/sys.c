@@ -247,6 +247,7 @@ bool sys_probe_read(const void *from, void *to, size_t length) {
 static _Thread_local bool own_descriptors tls_initial_exec;
 
 void sys_set_own_descriptors(void) { own_descriptors = true; }
+bool sys_has_own_descriptors(void) { return own_descriptors; }
 
 int sys_process_descriptor(int fd) {
   long pidfd = raw_call3(CALL_PIDFD_OPEN, raw_call3(SYS_getpid, 0, 0, 0), 0, 0);

@@ -78,6 +78,7 @@ bool sys_probe_read(const void *from, void *to, size_t length);
 
 /* This thread has a descriptor table of its own (arch/loop.h). */
 void sys_set_own_descriptors(void);
+bool sys_has_own_descriptors(void);
 
 /* A duplicate, in this thread's table, of what the process has under a number; negative errno. */
 int sys_process_descriptor(int fd);

@@ -27,7 +27,8 @@ COMMON_MAPS, MANY_MAPS = 65530, 1048576
 COMPACT_MAPS = 50  # per cent of them that compaction takes, by default
 SHARES = [50, 75, 90]
 AFTER_LOAD = 5.0  # seconds until redis's memory is taken
-PARTS = ["matching", "sparse", "redis", "postpeak", "stall", "chase"]
+PRESSURE_HEAP, PRESSURE_LIMIT, PRESSURE_FILE = 32, 72, 120  # MiB
+PARTS = ["matching", "sparse", "redis", "postpeak", "stall", "chase", "pressure"]
 
 
 class Variant(alloc.Allocator):
@@ -253,9 +254,78 @@ def chase_arguments(variant, quick):
             5 if quick else wait_seconds(variant, quick), "-c", variant.call, 75]
 
 
+# ---- memory pressure ----
+
+def mount_of(kind, option):
+    with open("/proc/mounts") as mounts:
+        for line in mounts:
+            _, place, found, options = line.split()[:4]
+            if found == kind and option in options.split(","):
+                return place
+    return None
+
+
+def make_groups(made):
+    """Makes control groups with room for PRESSURE_LIMIT, and appends them to made. What the program
+    is told of them: memory.high where the kernel has it, else a limit, at which it counts stalls."""
+    name = f"quire-bench.{os.getpid()}"
+    unified = mount_of("cgroup2", "rw")
+    if unified:
+        os.mkdir(os.path.join(unified, name))
+        made.append(os.path.join(unified, name))
+        high = os.path.join(made[0], "memory.high")
+        if os.path.exists(high):
+            with open(high, "w") as file:
+                file.write(str(PRESSURE_LIMIT << 20))
+            return ["-e", os.path.join(made[0], "memory.events")]
+    old = mount_of("cgroup", "memory")
+    if old is None:
+        raise OSError(0, "no control group with a memory limit can be made here")
+    os.mkdir(os.path.join(old, name))
+    made.append(os.path.join(old, name))
+    with open(os.path.join(made[-1], "memory.limit_in_bytes"), "w") as file:
+        file.write(str(PRESSURE_LIMIT << 20))
+    return []
+
+
+def run_pressure(variant, quick):
+    """A result, or in words why there is none."""
+    made = []
+    # On a disk, since what lies in memory can't be reclaimed.
+    read = tempfile.NamedTemporaryFile(dir=alloc.OUT)
+    read.write(b"x" * (PRESSURE_FILE << 20))
+    read.flush()
+    os.fsync(read.fileno())
+
+    def enter():
+        for group in made:
+            with open(os.path.join(group, "cgroup.procs"), "w") as file:
+                file.write(str(os.getpid()))
+
+    try:
+        told = make_groups(made)
+        argv = [os.path.join(alloc.OUT, "pressure"), "-m", PRESSURE_HEAP, "-n", 5, "-s",
+                2 if quick else 10, *told, read.name]
+        conf = f"{variant.options},background_threshold:1M"
+        done = subprocess.run(list(map(str, argv)), env=variant.environment(QUIRE_CONF=conf),
+                              capture_output=True, text=True, preexec_fn=enter)
+        if done.returncode != 0:
+            return None, f"pressure: {done.stderr.strip()}"
+        result = json.loads(done.stdout)
+        if result["verified"] is not True:
+            raise SystemExit("bench: pressure was not verified")
+        return result, None
+    except OSError as error:
+        return None, f"pressure: {error.strerror}"
+    finally:
+        read.close()
+        for group in reversed(made):
+            os.rmdir(group)
+
+
 def verify(found, parts):
     for variant in found.values():
-        for program in ("sparse", "postpeak", "stall", "chase"):
+        for program in ("sparse", "postpeak", "stall", "chase", "pressure"):
             # Without arguments, or with wrong ones, they say how they are used and end.
             alloc.check_binding(variant, [os.path.join(alloc.OUT, program), "-?"])
         if "redis" in parts:
@@ -354,6 +424,12 @@ def main():
                 for variant in in_turn(quires, turn):
                     keep("chase", variant.name,
                          run_json(variant, "chase", *chase_arguments(variant, quick)))
+            if "pressure" in parts and "quire" in found:
+                result, why_not = run_pressure(found["quire"], quick)
+                if result is not None:
+                    keep("pressure", "quire", result)
+                elif why_not not in kept["skipped"]:
+                    kept["skipped"].append(why_not)
             save()
             print(f"compaction: round {turn + 1} of {rounds} done after "
                   f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

@@ -103,6 +103,18 @@ def bars(results):
                            ratio(runs, "after_ns", "before_ns")))
         checked.append(Bar(f"chase, {name}, host memory not PMD-mapped", 20,
                            100 - 100 * ratio(runs, "shared_pmd", "shared_pss"), unit="%"))
+    pressure = results.get("pressure", {}).get("quire", [])
+    high = [t for r in pressure if r["kind"] == "memory.high" for t in answers(r)]
+    if high:
+        checked.append(Bar("pressure, memory.high to the end of a pass, median", 100,
+                           median(high) / 1e6, f"longest: {max(high) / 1e6:.1f} ms", "ms"))
+    else:
+        missing.append("pressure, memory.high to the end of a pass")
+    if pressure:
+        checked.append(Bar("wake-ups of an idle process", 0, max(r["wakeups"] for r in pressure),
+                           f"in {pressure[0]['seconds']} s", ""))
+    else:
+        missing.append("wake-ups of an idle process")
     if "chase" not in results:
         missing.append("chase, time of a step and host memory that is PMD-mapped")
     return checked, missing
@@ -257,6 +269,32 @@ hugepages.
              "PMD-mapped"], rows)
 
 
+def answers(run):
+    """Nanoseconds until a pass was over; one that never came counts for as long as it was waited for."""
+    return [t if t >= 0 else 10e9 for t in run["pass"]]
+
+
+def pressure_section(results):
+    runs = results.get("pressure", {}).get("quire")
+    if not runs:
+        return ""
+    rows = []
+    for kind in sorted({r["kind"] for r in runs}):
+        times = [t for r in runs if r["kind"] == kind for t in answers(r)]
+        rows.append([kind, str(len(times)), f"{median(times) / 1e6:.1f} ms",
+                     f"{max(times) / 1e6:.1f} ms"])
+    woken = max(r["wakeups"] for r in runs)
+    return f"""## Memory pressure
+
+A process with a sparse heap that has been compacted is left alone: its background thread woke up
+{woken} times in {runs[0]['seconds']} s. Then another process in its control group reads a file that
+does not fit. *memory.high*: from the moment when the kernel counts that event until a pass of
+compaction is over. *stalls*, where control groups have no memory.high: from the moment when the
+thread is woken, by the kernel's count of stalls, which it looks at five times a second.
+
+""" + table(["", "n", "median", "longest"], rows)
+
+
 # ---- plots ----
 
 def lines_plot(path, title, x_label, y_label, series, log=""):
@@ -353,7 +391,8 @@ def main():
     sections = [header(kept), bars_section(checked, missing),
                 sparse_section(results, kept.get("matching"), kept["sparse_mib"]),
                 redis_section(results, kept["redis_divisor"]),
-                postpeak_section(results), stall_section(results), chase_section(results)]
+                postpeak_section(results), stall_section(results), chase_section(results),
+                pressure_section(results)]
     draw(directory, results)
     with open(os.path.join(directory, "compaction.md"), "w") as out:
         out.write("\n".join(s for s in sections if s))

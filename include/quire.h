@@ -41,11 +41,17 @@ extern "C" {
  *      Most per cent of one processor that compact:auto takes.
  *   compact_maps:1 to 90 [50]
  *      Most per cent of vm.max_map_count that compaction may use.
+ *   compact_stall:10 to 100000 [200]
+ *      Microseconds for which a step of compaction may make a thread wait that touches the memory
+ *      it moves: what moves at once is kept short enough for that.
  *   compact_force:off|on [off]
  *      on: mesh also on kernels whose UFFDIO_MOVE has known defects (before 6.12).
  *   watch_fd:0 to 1048576 [0]
  *      A descriptor of /dev/userfaultfd that the process was given, for meshing where it has not
  *      the right itself; 0: what LISTEN_FDNAMES calls userfaultfd.
+ *   numa:auto|off [auto]
+ *      auto: where the machine has several nodes of memory, threads get memory of the node that
+ *      they run on; what that is hwloc is asked, if it is installed.
  *   cache_thread:0 to 1G [2M]
  *      Most bytes that one thread's cache may hold.
  *   cache_total:0 to 1T [64M]
@@ -71,6 +77,8 @@ void quire_free_sized(void *p, size_t size);
 size_t quire_usable_size(const void *p);
 
 /* ---- statistics ---- */
+
+enum { QUIRE_NODES_MAX = 32 };
 
 /* One snapshot. Sums are taken one lock at a time, so they may disagree by what other threads did
  * meanwhile. They agree exactly when nobody allocates: then live + slab_free + cached + transfer is
@@ -105,20 +113,40 @@ struct quire_stats {
   uint64_t reclaimed;  /* bytes taken from idle threads' caches so far */
   uint64_t background; /* 1 while the background thread runs */
   /* Compaction. */
-  uint64_t hollow;          /* frames of frames_used that hold no memory of their own */
-  uint64_t zone;            /* frames whose memory is the zone's: hosts */
-  uint64_t guests;          /* frames mapped onto hosts; among the hollow ones */
-  uint64_t frozen;          /* frames whose memory was the zone's when the process forked */
-  uint64_t mappings;        /* kernel mappings that all these cost */
-  uint64_t compactions;     /* passes so far */
-  uint64_t hollowed;        /* frames given back inside slabs so far */
-  uint64_t meshed;          /* frames mapped onto hosts so far */
-  uint64_t pinned;          /* slabs that could not be moved for a pin, so far */
-  uint64_t freezes;         /* zones given up for a fork so far */
-  uint64_t mesh_state;      /* enum quire_mesh_state: what keeps memory from being meshed */
-  uint64_t owned_live;      /* bytes of `live` that owners of the program's have */
-  uint64_t frames_pinned;   /* frames of slabs, folios and owners' runs that are pinned */
+  uint64_t hollow;        /* frames of frames_used that hold no memory of their own */
+  uint64_t zone;          /* frames whose memory is the zone's: hosts */
+  uint64_t guests;        /* frames mapped onto hosts; among the hollow ones */
+  uint64_t frozen;        /* frames that were the zone's, and have been frozen by a fork or a pin */
+  uint64_t mappings;      /* kernel mappings that all these cost */
+  uint64_t compactions;   /* passes so far */
+  uint64_t hollowed;      /* frames given back inside slabs so far */
+  uint64_t meshed;        /* frames mapped onto hosts so far */
+  uint64_t pinned;        /* slabs that could not be moved for a pin, so far */
+  uint64_t freezes;       /* zones given up for a fork so far */
+  uint64_t mesh_state;    /* enum quire_mesh_state: what keeps memory from being meshed */
+  uint64_t owned_live;    /* bytes of `live` that owners of the program's have */
+  uint64_t frames_pinned; /* frames of slabs, folios and owners' runs that are pinned */
   uint64_t frames_poisoned; /* frames whose memory has failed: out of use */
+  /* Nodes of memory (NUMA). The heap is divided by this many; 1 where it isn't. */
+  uint64_t nodes;
+  uint64_t numa_state; /* enum quire_numa_state */
+  /* Folios whose memory was brought to another node so far, frames of theirs that lie there, and
+   * frames that the kernel left where they were. */
+  uint64_t brought_folios, brought, brought_not;
+  /* Of frames_used: [i] on the i-th node, in the order of the kernel's numbers; [0] of no known
+   * node. */
+  uint64_t node_frames[QUIRE_NODES_MAX + 1];
+};
+
+enum quire_numa_state {
+  QUIRE_NUMA_UNKNOWN,     /* not looked for: the heap is small, or there is no background thread */
+  QUIRE_NUMA_ONE,         /* the machine has one node */
+  QUIRE_NUMA_KNOWN,       /* several; the heap is divided by them */
+  QUIRE_NUMA_OFF,         /* several; numa:off */
+  QUIRE_NUMA_NO_LIBRARY,  /* several; hwloc (libhwloc.so.15) is not there, or can't be loaded */
+  QUIRE_NUMA_NO_TOPOLOGY, /* several; hwloc can't tell which processors are near them */
+  QUIRE_NUMA_POLICY,      /* several; the program has a memory policy (numactl), which counts */
+  QUIRE_NUMA_NO_MEMORY,   /* several; no memory for a division */
 };
 
 enum quire_mesh_state {
@@ -130,7 +158,7 @@ enum quire_mesh_state {
   QUIRE_MESH_NO_PAGES,  /* system pages are larger than 4 KiB */
 };
 
-#define QUIRE_STATS_VERSION 2
+#define QUIRE_STATS_VERSION 3
 
 /* Fills *out; returns 0, or -1 before the heap is ready (nothing was allocated yet). Takes locks
  * for short times, one after the other; costs some ten microseconds and grows with threads and
@@ -162,6 +190,23 @@ size_t quire_purge(size_t keep);
  * pass has gained beyond the purge. */
 size_t quire_compact(void);
 
+/* ---- nodes of memory ---- */
+
+/* Brings a large allocation to the node (NUMA) that the calling thread runs on, in its time: for
+ * data that one thread has made and another is going to use. No pointer changes; other threads may
+ * use it meanwhile. Whole hugepages (2 MiB) that the allocation has for itself are brought, the
+ * rest stays; p is any address in it. 0 when that is done, also where there is but one node; or an
+ * error number:
+ *
+ *   EINVAL  not quire's, or not above 64 KiB
+ *   EBUSY   it is pinned, or being resized
+ *   EAGAIN  the kernel could not move most of a hugepage (pinned by it, no memory left there)
+ *   ENODEV, EACCES, EPERM, ENOSYS, ENOMEM: what else the kernel says of move_pages(2)
+ *
+ * Reallocation does the same of its own accord, a little later, for allocations of 2 MiB and more.
+ */
+int quire_bring(const void *p);
+
 /* ---- pins ---- */
 
 /* A promise that memory stays what it is physically, for who hands it to hardware or registers it
@@ -170,8 +215,9 @@ size_t quire_compact(void);
  * alone. And quire's pin doesn't keep the kernel from migrating pages of its own accord.)
  *
  * TRANSIENT is for the length of an operation and doesn't outlast a fork. LONG is for as long as it
- * takes. A pin for long isn't to be had while the memory is shared with other addresses by
- * compaction: EBUSY, then. */
+ * takes: what compaction made shared with other addresses is moved out first, by the background
+ * thread, and has a page of its own when the call returns. (A fork shares it with the child like
+ * any memory, until one of them writes; what the kernel has pinned stays the parent's.) */
 enum quire_pin_kind { QUIRE_PIN_TRANSIENT, QUIRE_PIN_LONG };
 
 /* Pins [p, p + size): a part of one allocation, or of several that lie behind each other. Pins
@@ -179,13 +225,17 @@ enum quire_pin_kind { QUIRE_PIN_TRANSIENT, QUIRE_PIN_LONG };
  * errno is untouched:
  *
  *   EINVAL     not quire's memory, not all of it allocated, size 0
- *   EBUSY      it is being moved: try again; or its owner permits no pin for long
+ *   EBUSY      it is being moved: try again; or its owner permits no pin for long; or it can't be
+ *              moved out: no memory, too few mappings left (vm.max_map_count), or the background
+ *              thread has been in a callback of an owner for a second
  *   EOVERFLOW  pinned too often
  *   ENOMEM     no memory to note it
  *
  * What is pinned counts as allocated: unpin it before it is freed or reallocated. With check:on
  * freeing a pinned object is misuse and ends the program; otherwise its pins go some time after it.
- * realloc of a pinned object above 64 KiB always copies. Costs a lock and a bit per frame. */
+ * realloc of a pinned object above 64 KiB always copies. Costs a lock and a bit per frame; what is
+ * moved out also a few system calls, a mapping or two, and its memory until all objects in the same
+ * 64 KiB are freed. */
 int quire_pin(const void *p, size_t size, enum quire_pin_kind kind);
 
 /* Takes one pin of exactly this range and kind back. 0, or EINVAL: there is none. */
@@ -358,6 +408,13 @@ enum quire_peek_number {
   QUIRE_PEEK_NFOLIOS,
   QUIRE_PEEK_NCACHES,
   QUIRE_PEEK_RECLAIMED,
+  QUIRE_PEEK_NODES_COUNT, /* nodes, that of no known node included: 1 while the heap isn't divided
+                           */
+  QUIRE_PEEK_NODES_BYTES, /* of the lists by node: metadata */
+  QUIRE_PEEK_NUMA_STATE,
+  QUIRE_PEEK_BROUGHT_FOLIOS,
+  QUIRE_PEEK_BROUGHT,
+  QUIRE_PEEK_BROUGHT_NOT,
   QUIRE_PEEK_DESCRIPTOR_BYTES, /* of the region of descriptors, handed out so far: metadata */
   QUIRE_PEEK_NUMBERS,
 };
@@ -448,6 +505,12 @@ struct quire_peek {
                               that are folios': while it has objects) */
   uint64_t frames_bytes;   /* metadata of the frame allocator, to which come 3/8 of a byte per
                               hugepage opened; a bin is metadata once it has refills */
+  uint64_t
+      node_frames_address;  /* of QUIRE_NODES_MAX + 1 uint64_t: as struct quire_stats has them */
+  uint64_t shelves_address; /* of a uint64_t: address of an array of shelf_stride bytes for node 1
+                               and each further one; in it bins, as at bins_address, and at
+                               shelf_transfers transfer areas, as at transfers_address */
+  uint32_t shelf_stride, shelf_transfers;
   struct quire_peek_place numbers[QUIRE_PEEK_NUMBERS];
 };
 

@@ -31,8 +31,13 @@
  * on, so frames on which one waits are left alone; they are looked for at the beginning of each
  * step.
  *
- * A hugepage is converted in pieces, so that nobody waits for the copying of all of it: the pieces
- * become one mapping again since their offsets follow each other.
+ * A hugepage is converted in pieces as short as the stall budget wants (lift_longest), so that
+ * nobody waits for the copying of all of it: the pieces become one mapping again since their
+ * offsets follow each other.
+ *
+ * Where the heap is divided by nodes of memory, the pass goes from SCORE on through one node's
+ * hugepages after the other's: hosts and guests are of one node, and what is copied is allocated
+ * there.
  *
  * Locks: a unit of work (one owner, one hugepage) holds the lock of discard passes, which comes
  * before the bins'. A fork freezes the zone between units. */
@@ -50,7 +55,7 @@
 
 enum {
   SCORE_LEVELS = 64,
-  PIECE = 64,           /* frames of a hugepage that are converted at once */
+  PIECE_MOST = 64,      /* frames of a hugepage that are converted at once */
   FILL_PERCENT = 85,    /* of a host hugepage that is expected to live in the end */
   HUGE_SHARE = 90,      /* per cent of the hosts thought to be needed that whole hugepages make */
   SPARSE_PERCENT = 60,  /* of a hugepage that live in it at most, to be worth emptying */
@@ -71,7 +76,7 @@ struct list_entry {
   bool home;
 };
 
-static struct compact_options options = {.map_share = 50, .inherited = -1};
+static struct compact_options options = {.map_share = 50, .stall_us = 200, .inherited = -1};
 
 /* Goes through hugepages by score, level by level. */
 struct scanner {
@@ -82,6 +87,7 @@ struct scanner {
 static struct {
   enum phase phase;
   bool mesh;
+  unsigned node; /* whose hugepages it is at */
   struct scanner hosts, sources;
   pfn_t pfn, end;                   /* frames of the hugepage that is being emptied */
   uint32_t at;                      /* hugepage, for phases that go through all */
@@ -104,7 +110,10 @@ static struct {
 
 static struct compact_stats stats;
 
-void compact_configure(const struct compact_options *o) { options = *o; }
+void compact_configure(const struct compact_options *o) {
+  options = *o;
+  lift_configure(o->stall_us);
+}
 
 bool compact_active(void) { return pass.phase != IDLE; }
 size_t compact_gained(void) { return pass.m.meshed + pass.m.hollowed + pass.owned; }
@@ -156,6 +165,7 @@ static bool is_zone(const struct hugepage *hp) { return (hp->flags & HUGEPAGE_ZO
 /* Racy, as all of this: what it finds is looked at again under locks before anything is done. */
 static bool is_candidate(const struct hugepage *hp) {
   uint8_t state = load_relaxed(&hp->state);
+  if (load_relaxed(&hp->node) != pass.node) return false;
   return (state == HUGEPAGE_PARTIAL || state == HUGEPAGE_FULL) && hp->skip == 0;
 }
 
@@ -177,6 +187,7 @@ static unsigned level_of(const struct hugepage *hp) {
 static void score(uint32_t n) {
   struct hugepage *hp = &arena.hugepages[n];
   size_t live = 0;
+  if (load_relaxed(&hp->node) != pass.node) return;
   if (hp->skip > 0) hp->skip--;
   hp->score = 0;
   if (!is_candidate(hp)) return;
@@ -197,12 +208,12 @@ static bool is_movable(unused pfn_t pfn, const struct owner_view *view, unused v
   return is_small(view) && !view->pinned;
 }
 
-static bool convert_piece(pfn_t pfn) {
+static bool convert_piece(pfn_t pfn, unsigned n) {
   struct lift lift;
-  if (lift_begin(&lift, pfn, PIECE) != 0) return false;
-  memcpy(zone_view(pfn), lift.staging, (size_t)PIECE * FRAME_SIZE);
-  bool ok = lift_map(&lift, 0, PIECE, pfn) == 0;
-  if (!ok) lift_put_back(&lift, 0, PIECE);
+  if (lift_begin(&lift, pfn, n) != 0) return false;
+  memcpy(zone_view(pfn), lift.staging, (size_t)n * FRAME_SIZE);
+  bool ok = lift_map(&lift, 0, n, pfn) == 0;
+  if (!ok) lift_put_back(&lift, 0, n);
   lift_end(&lift);
   return ok;
 }
@@ -211,8 +222,12 @@ static bool convert_piece(pfn_t pfn) {
  * refused: such a hugepage has no hosts, and goes as others of the zone do. */
 static bool convert_frames(hpn_t hpn) {
   pfn_t pfn = hugepage_pfn(hpn);
-  unsigned done = 0;
-  while (done < HUGEPAGE_FRAMES && convert_piece(pfn_add(pfn, done))) done += PIECE;
+  unsigned done = 0, n;
+  do {
+    n = (unsigned)size_min(size_min(lift_longest(), PIECE_MOST), HUGEPAGE_FRAMES - done);
+    if (!convert_piece(pfn_add(pfn, done), n)) break;
+    done += n;
+  } while (done < HUGEPAGE_FRAMES);
   return done > 0;
 }
 
@@ -486,7 +501,7 @@ static void begin_collapse(void) {
 static bool collapse_next(void) {
   for (; pass.at < arena.opened; pass.at++) {
     struct hugepage *hp = &arena.hugepages[pass.at];
-    if (!is_zone(hp) || hp->skip != 0) continue;
+    if (!is_zone(hp) || hp->skip != 0 || hp->node != pass.node) continue;
     if (zone_backing(hugepage_pfn((hpn_t){pass.at})) != ZONE_HOME) continue;
     (void)frames_collapse((hpn_t){pass.at});
     pass.at++;
@@ -507,6 +522,21 @@ void compact_begin(bool mesh) {
   pass.mesh = pass.m.mesh = mesh && zone_open(options.force, options.inherited) == ZONE_OPEN;
 }
 
+/* Everything but what is added up, and what OWNED has done. */
+static void begin_node(unsigned node) {
+  pass.node = node;
+  pass.phase = SCORE;
+  pass.at = pass.nsource = 0;
+  pass.guests = NULL;
+  pass.nguests = pass.guest_at = 0;
+  pass.guest_frames = 0;
+  pass.room_kib = 0;
+  pass.again = false;
+  pass.m.mesh = pass.mesh;
+  memset(pass.histogram, 0, sizeof pass.histogram);
+  if (pass.mesh) numa_prefer(node);
+}
+
 static void end_pass(void) {
   stats.passes++;
   stats.hollowed += pass.m.hollowed;
@@ -519,12 +549,19 @@ static void end_pass(void) {
   if (pass.scratch != NULL) (void)sys->discard(pass.scratch, pass.scratch_bytes);
 }
 
+static void end_node(void) {
+  if (pass.node + 1 < numa.count)
+    begin_node(pass.node + 1);
+  else
+    end_pass();
+}
+
 /* One unit of work. A phase that is over is followed by the next. */
 static void work(void) {
   switch (pass.phase) {
   case OWNED:
     pass.owned = owned_compact();
-    pass.phase = SCORE;
+    begin_node(NODE_UNKNOWN);
     break;
   case SCORE:
     if (pass.at < arena.opened) {
@@ -548,10 +585,10 @@ static void work(void) {
     if (pass.mesh)
       begin_collapse();
     else
-      end_pass();
+      end_node();
     break;
   case COLLAPSE:
-    if (!collapse_next()) end_pass();
+    if (!collapse_next()) end_node();
     break;
   default:
     break;
@@ -563,6 +600,7 @@ void compact_abandon(void) { pass.phase = IDLE; }
 bool compact_step(uint64_t budget_us) {
   uint64_t began = sys->thread_cpu_us();
   if (pass.phase != IDLE && pass.mesh && !know_waiters()) end_pass();
+  if (pass.phase != IDLE && pass.mesh) numa_prefer(pass.node);
   while (pass.phase != IDLE) {
     /* A fork froze the zone since. */
     if (pass.mesh && zone_state() != ZONE_OPEN) {
@@ -572,6 +610,7 @@ bool compact_step(uint64_t budget_us) {
     work();
     if (sys->thread_cpu_us() - began >= budget_us) break;
   }
+  if (pass.mesh) numa_prefer(NODE_UNKNOWN);
   return pass.phase == IDLE;
 }
 

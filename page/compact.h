@@ -39,6 +39,9 @@ struct migration {
   unsigned shortest;       /* runs of fewer frames aren't worth a mapping */
   size_t mappings_left;    /* how many more runs may be mapped */
   struct host_list *hosts; /* by size class */
+  /* Or to bring what it has to another node of memory (page/bring.h): not NODE_UNKNOWN. */
+  unsigned bring_to, bring_most;
+  int bring_error; /* that ended it */
   /* Added up: */
   size_t hollowed;   /* frames given back in which nothing lived */
   size_t meshed;     /* frames that got a host's memory */
@@ -50,6 +53,7 @@ struct migration {
 
 struct compact_options {
   unsigned map_share; /* per cent of vm.max_map_count that the zone may use */
+  unsigned stall_us;  /* that others may have to wait for one lift (page/mover.h) */
   bool force;         /* mesh also where the kernel has known defects */
   int inherited;      /* a descriptor of /dev/userfaultfd, or -1 */
 };

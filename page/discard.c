@@ -173,17 +173,25 @@ static bool may_break(const struct hugepage *hp, bool backed) {
   return hugepage_next_dirty(hp, &at, system_page_frames()) != 0;
 }
 
+static struct hugepage *first_of(const struct frames_lists *lists, int kind, int level,
+                                 bool backed) {
+  for (unsigned w = 0; w < LENGTH_WORDS; w++)
+    for (uint64_t bits = lists->lengths[kind][level][w]; bits != 0; bits &= bits - 1) {
+      unsigned length = w * 64 + (unsigned)__builtin_ctzll(bits);
+      for (uint32_t n = lists->heads[kind][level][length]; n != 0; n = arena.hugepages[n - 1].next)
+        if (may_break(&arena.hugepages[n - 1], backed)) return &arena.hugepages[n - 1];
+    }
+  return NULL;
+}
+
 /* The emptiest hugepage with holes to discard, of those backed whole or not. */
 static struct hugepage *first_with_holes(int levels, bool backed) {
   for (int level = 0; level < levels; level++)
-    for (int kind = 0; kind < FRAMES_KINDS; kind++)
-      for (unsigned w = 0; w < LENGTH_WORDS; w++)
-        for (uint64_t bits = frames_index.lengths[kind][level][w]; bits != 0; bits &= bits - 1) {
-          unsigned length = w * 64 + (unsigned)__builtin_ctzll(bits);
-          for (uint32_t n = frames_index.heads[kind][level][length]; n != 0;
-               n = arena.hugepages[n - 1].next)
-            if (may_break(&arena.hugepages[n - 1], backed)) return &arena.hugepages[n - 1];
-        }
+    for (unsigned node = 0; node < numa.count; node++)
+      for (int kind = 0; kind < FRAMES_KINDS; kind++) {
+        struct hugepage *hp = first_of(frames_lists(node), kind, level, backed);
+        if (hp != NULL) return hp;
+      }
   return NULL;
 }
 
@@ -258,6 +266,19 @@ size_t frames_purge(size_t keep) {
   return done;
 }
 
+/* Memory has moved into hugepages that the run has for itself: it is still near the node that it
+ * was near. */
+static void keep_node(pfn_t from, pfn_t to, size_t n) {
+  unsigned node = arena.hugepages[pfn_hugepage(from).n].node;
+  while (n > 0) {
+    struct hugepage *hp = &arena.hugepages[pfn_hugepage(to).n];
+    size_t here = size_min(n, HUGEPAGE_FRAMES - pfn_index(to));
+    if (hp->nused == here && hp->node != node) frames_set_node(hp, node);
+    to = pfn_add(to, here);
+    n -= here;
+  }
+}
+
 static void mark_moved(pfn_t pfn, size_t nframes) {
   for (hpn_t h = pfn_hugepage(pfn); h.n <= pfn_hugepage(pfn_add(pfn, nframes - 1)).n; h.n++) {
     struct hugepage *hp = &arena.hugepages[h.n];
@@ -295,6 +316,7 @@ int frames_move(pfn_t from, pfn_t to, size_t nframes) {
     return err;
   }
   mark_moved(to, nframes);
+  if (numa_on()) keep_node(from, to, nframes);
   forget_residency(from, nframes);
   frames.stats.moves++;
   lock_release(&frames.lock);

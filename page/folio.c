@@ -7,12 +7,15 @@
  *
  * All of a folio lives from the time it is allocated until it is freed, whether the program holds
  * it or a thread's cache: there are no frames in it that could be given back, and none that a mesh
- * could merge, so migrate has nothing to do. */
+ * could merge. So migrate has nothing to do, unless the folio is to be brought to another node of
+ * memory (page/bring.h). */
 #include "page/folio.h"
 
 #include <errno.h>
 
 #include "arch/sys.h"
+#include "page/bring.h"
+#include "page/compact.h"
 #include "page/hold.h"
 #include "page/hugepage.h"
 #include "page/poison.h"
@@ -234,8 +237,9 @@ static uint64_t folio_dirty(void *owner) {
   return folio->nframes >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << folio->nframes) - 1;
 }
 
-static enum owner_verdict folio_migrate(unused void *owner, unused struct migration *m) {
-  return OWNER_NEVER;
+static enum owner_verdict folio_migrate(void *owner, struct migration *m) {
+  if (m->bring_to == NODE_UNKNOWN) return OWNER_NEVER;
+  return bring_folio(owner, m) ? OWNER_DONE : OWNER_BUSY;
 }
 
 static void folio_put_back(void *owner) {
@@ -259,8 +263,8 @@ static enum owner_verdict folio_poison(void *owner, pfn_t pfn) {
   return noted ? OWNER_NEVER : OWNER_BUSY;
 }
 
-int folio_pin(struct folio *folio, pfn_t pfn, enum pin_kind kind) {
-  int err = pin_hold(&folio->refs, folio->pfn, folio->nframes, kind);
+int folio_pin(struct folio *folio, pfn_t pfn) {
+  int err = pin_hold(&folio->refs, folio->pfn, folio->nframes);
   if (err != 0 || owns(folio, pfn)) return err;
   folio_unpin(folio);
   return -EINVAL;

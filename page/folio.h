@@ -55,7 +55,7 @@ nodiscard bool folio_resize(struct folio *folio, size_t nframes, unsigned size_c
 nodiscard struct folio *folio_move(struct folio *folio, size_t nframes, unsigned size_class);
 
 /* Counts a pin of frame pfn's folio, if that frame is still its. 0, -EBUSY, -EINVAL, -EOVERFLOW. */
-nodiscard int folio_pin(struct folio *folio, pfn_t pfn, enum pin_kind kind);
+nodiscard int folio_pin(struct folio *folio, pfn_t pfn);
 void folio_unpin(struct folio *folio);
 
 static inline void *folio_addr(const struct folio *folio) { return arena_addr(folio->pfn); }

@@ -4,7 +4,7 @@
  * in exactly one place, by its state:
  *
  *   EMPTY    no frame used: the bitmap `empty`, and `warm` too while some of it is resident
- *   PARTIAL  the list heads[kind][occupancy in eighths][longest free run]
+ *   PARTIAL  the list heads[kind][occupancy in eighths][longest free run] of its node
  *   FULL     nowhere
  *   ISOLATED nowhere: discard.c has it, or (HUGEPAGE_BUSY) compaction; or it was the zone's and no
  *            frame of it is used any more: the bitmap `leaving`, until discard.c has seen to it
@@ -17,6 +17,14 @@
  * (the idea is Temeraire's filler, Hunter et al., OSDI 2021), else to a warm empty hugepage, else
  * to a cold one. A longer run takes neighbouring empty hugepages; what it leaves of the last one is
  * open to others of its kind. The bitmaps of lengths find the list in a few word operations.
+ *
+ * Nodes. A hugepage belongs to the node of whoever was given the first of its frames, from then
+ * until it has no memory any more: empty, it keeps its node while it is warm. A thread gets frames
+ * of hugepages in use of its own node; then of those of no known node, of the time before nodes
+ * were known, which nobody would fill otherwise; then an empty hugepage, warm of its own node or
+ * cold; then a new one. Only when nothing can be opened any more it gets what other nodes have.
+ * Their free memory is left idle for that, since what is placed far away stays there for as long as
+ * it lives, while idle memory is discarded within decay_ms.
  *
  * Lock: `frames.lock` guards everything here and every struct hugepage. Opening address space runs
  * under it (rare, logarithmic); populating and discarding do not. Fork: the lock is taken before
@@ -37,6 +45,7 @@ enum {
   HUGE_RETRY_MS = 10000,
   HUGE_FAULTS_MAX = 64, /* populating a hugepage takes one fault, or 512 */
   HUGE_PROBES = 8,      /* hugepages good in a row before it trusts the kernel */
+  ANY_NODE = NODES_MAX,
   HUGE_STALL_US = 1000, /* clearing 2 MiB takes a tenth or two of it; so do 512 small faults */
 };
 
@@ -62,17 +71,21 @@ void frames_link(struct hugepage *hp) {
   switch (hp->state) {
   case HUGEPAGE_EMPTY:
     set_bit(frames_index.empty, n);
-    if (hp->nresident != 0) set_bit(frames_index.warm, n);
+    if (hp->nresident != 0)
+      set_bit(frames_index.warm, n);
+    else
+      hp->node = NODE_UNKNOWN;
     frames.nempty++;
     return;
   case HUGEPAGE_PARTIAL: {
     unsigned level = level_of(hp);
-    uint32_t *head = &frames_index.heads[hp->kind][level][hp->longest];
+    struct frames_lists *lists = frames_lists(hp->node);
+    uint32_t *head = &lists->heads[hp->kind][level][hp->longest];
     hp->prev = 0;
     hp->next = *head;
     if (*head != 0) arena.hugepages[*head - 1].prev = n + 1;
     *head = n + 1;
-    set_bit(frames_index.lengths[hp->kind][level], hp->longest);
+    set_bit(lists->lengths[hp->kind][level], hp->longest);
     return;
   }
   default:
@@ -90,13 +103,14 @@ void frames_unlink(struct hugepage *hp) {
     return;
   case HUGEPAGE_PARTIAL: {
     unsigned level = level_of(hp);
-    uint32_t *head = &frames_index.heads[hp->kind][level][hp->longest];
+    struct frames_lists *lists = frames_lists(hp->node);
+    uint32_t *head = &lists->heads[hp->kind][level][hp->longest];
     if (hp->next != 0) arena.hugepages[hp->next - 1].prev = hp->prev;
     if (hp->prev != 0)
       arena.hugepages[hp->prev - 1].next = hp->next;
     else
       *head = hp->next;
-    if (*head == 0) clear_bit(frames_index.lengths[hp->kind][level], hp->longest);
+    if (*head == 0) clear_bit(lists->lengths[hp->kind][level], hp->longest);
     return;
   }
   default:
@@ -129,11 +143,12 @@ static unsigned next_length(const uint64_t *bits, unsigned from) {
   return LENGTHS;
 }
 
-/* The fullest hugepage of this kind with a free run of at least n frames. */
-static struct hugepage *find_partial(enum frames_kind kind, unsigned n) {
+/* The fullest hugepage of this node and kind with a free run of at least n frames. */
+static struct hugepage *find_partial(unsigned node, enum frames_kind kind, unsigned n) {
+  const struct frames_lists *lists = frames_lists(node);
   for (int level = LEVELS - 1; level >= 0; level--) {
-    unsigned length = next_length(frames_index.lengths[kind][level], n);
-    if (length < LENGTHS) return &arena.hugepages[frames_index.heads[kind][level][length] - 1];
+    unsigned length = next_length(lists->lengths[kind][level], n);
+    if (length < LENGTHS) return &arena.hugepages[lists->heads[kind][level][length] - 1];
   }
   return NULL;
 }
@@ -145,23 +160,32 @@ static uint32_t align_hugepage(uint32_t n, uint32_t align) {
   return (uint32_t)align_up((size_t)n + bias, align) - bias;
 }
 
-/* First run of `count` set bits below `end` that begins at an aligned address. If none, *tail is
- * where a run that reaches `end` begins (aligned; `end` rounded up when there is none). */
+/* Is the bit set, and what memory that hugepage still has the node's? */
+static bool suits(const uint64_t *bits, uint32_t n, unsigned node) {
+  if (!test_bit(bits, n)) return false;
+  if (likely(node == ANY_NODE)) return true;
+  const struct hugepage *hp = &arena.hugepages[n];
+  return hp->nresident == 0 || hp->node == node;
+}
+
+/* First run of `count` set bits below `end` that begins at an aligned address and suits the node.
+ * If none, *tail is where a run that reaches `end` begins (aligned; `end` rounded up when there is
+ * none). */
 static bool find_bits(const uint64_t *bits, uint32_t end, uint32_t count, uint32_t align,
-                      uint32_t *found, uint32_t *tail) {
+                      unsigned node, uint32_t *found, uint32_t *tail) {
   uint32_t at = 0;
   while (at < end) {
     if (bits[at / 64] >> at % 64 == 0) {
       at = (at / 64 + 1) * 64;
       continue;
     }
-    if (!test_bit(bits, at)) {
+    if (!suits(bits, at, node)) {
       at++;
       continue;
     }
     at = align_hugepage(at, align);
     uint32_t stop = at;
-    while (stop < end && stop - at < count && test_bit(bits, stop)) stop++;
+    while (stop < end && stop - at < count && suits(bits, stop, node)) stop++;
     if (stop - at == count && count > 0) {
       *found = at;
       return true;
@@ -170,7 +194,7 @@ static bool find_bits(const uint64_t *bits, uint32_t end, uint32_t count, uint32
     at = stop + 1;
   }
   uint32_t first = end;
-  while (first > 0 && test_bit(bits, first - 1)) first--;
+  while (first > 0 && suits(bits, first - 1, node)) first--;
   *tail = align_hugepage(first, align);
   return false;
 }
@@ -226,15 +250,16 @@ static int open_more(uint32_t count) {
 }
 
 /* `count` empty neighbours; opened if need be. */
-static int find_empty(uint32_t count, uint32_t align, hpn_t *out) {
-  uint32_t at, tail;
+static int find_empty(uint32_t count, uint32_t align, unsigned node, hpn_t *out) {
+  uint32_t at, tail, opened = arena.opened;
+  if (!numa_on()) node = ANY_NODE;
   bool found =
       frames.nempty >= count &&
-      ((count == 1 && align == 1 && find_bits(frames_index.warm, arena.opened, 1, 1, &at, &tail)) ||
-       find_bits(frames_index.empty, arena.opened, count, align, &at, &tail));
+      ((count == 1 && align == 1 && find_bits(frames_index.warm, opened, 1, 1, node, &at, &tail)) ||
+       find_bits(frames_index.empty, opened, count, align, node, &at, &tail));
   if (!found) {
-    (void)find_bits(frames_index.empty, arena.opened, UINT32_MAX, align, &at, &tail);
-    int err = open_more((uint32_t)(tail + (uint64_t)count - arena.opened));
+    (void)find_bits(frames_index.empty, opened, UINT32_MAX, align, node, &at, &tail);
+    int err = open_more((uint32_t)(tail + (uint64_t)count - opened));
     if (err != 0) return err;
     at = tail;
   }
@@ -250,8 +275,9 @@ static void settle_backing(struct hugepage *hp) {
   if (frames.options.huge == FRAMES_HUGE_AUTO && huge != advised) frames_advise(hp, 1, huge);
 }
 
-/* Takes frames [pfn, pfn + n), all free, from one or more hugepages. True when all were zero. */
-static bool take(pfn_t pfn, size_t n, enum frames_kind kind) {
+/* Takes frames [pfn, pfn + n), all free, from one or more hugepages. True when all were zero. Those
+ * without memory become the node's. */
+static bool take(pfn_t pfn, size_t n, enum frames_kind kind, unsigned node) {
   bool zero = true;
   while (n > 0) {
     struct hugepage *hp = &arena.hugepages[pfn_hugepage(pfn).n];
@@ -261,6 +287,7 @@ static bool take(pfn_t pfn, size_t n, enum frames_kind kind) {
     if (hp->state == HUGEPAGE_EMPTY) {
       frames.stats.hugepages++;
       hp->kind = (uint8_t)kind;
+      if (hp->nresident == 0) hp->node = (uint8_t)node;
       settle_backing(hp);
     }
     zero = hugepage_take(hp, index, here) && zero;
@@ -269,19 +296,21 @@ static bool take(pfn_t pfn, size_t n, enum frames_kind kind) {
     pfn = pfn_add(pfn, here);
     n -= here;
     frames.stats.used += here;
+    frames.used_of[hp->node] += here;
   }
   if (frames.stats.used > frames.demand_now) frames.demand_now = frames.stats.used;
   if (frames.stats.used > frames.stats.peak_used) frames.stats.peak_used = frames.stats.used;
   return zero;
 }
 
-/* An aligned run in a hugepage of this kind that is in use. Tries one whose longest run is just
- * long enough, which serves where runs of like sizes and alignments are packed; else one where any
- * start will do. */
-static bool place_in_partial(unsigned n, unsigned align, enum frames_kind kind, pfn_t *out) {
+/* An aligned run in a hugepage of this node and kind that is in use. Tries one whose longest run is
+ * just long enough, which serves where runs of like sizes and alignments are packed; else one where
+ * any start will do. */
+static bool place_in_partial(unsigned n, unsigned align, enum frames_kind kind, unsigned node,
+                             pfn_t *out) {
   for (unsigned want = n; want <= n + align - 1 && want <= HUGEPAGE_FRAMES;
        want += size_max(1, align - 1)) {
-    struct hugepage *hp = find_partial(kind, want);
+    struct hugepage *hp = find_partial(node, kind, want);
     int index = hp != NULL ? hugepage_find(hp, n, align) : -1;
     if (index < 0) continue;
     *out = pfn_add(hugepage_pfn(hugepage_number(hp)), (size_t)index);
@@ -303,23 +332,46 @@ static bool mixing_pays(void) {
   return frames.stats.free_resident > frames.stats.used / MIXING_SHARE + HUGEPAGE_FRAMES;
 }
 
-static int place(size_t nframes, size_t align, enum frames_kind kind, pfn_t *out) {
+/* In a hugepage of this node that is in use. In line, so that one node costs no call. */
+static always_inline bool place_in_use(size_t nframes, size_t align, enum frames_kind kind,
+                                       unsigned node, pfn_t *out) {
+  if (nframes > HUGEPAGE_FRAMES || align > HUGEPAGE_FRAMES) return false;
+  unsigned n = (unsigned)nframes, a = (unsigned)align;
   if (kind == FRAMES_SLAB && frames.stats.zone != 0 &&
-      place_in_partial((unsigned)nframes, (unsigned)align, FRAMES_ZONE, out))
+      place_in_partial(n, a, FRAMES_ZONE, node, out))
+    return true;
+  return place_in_partial(n, a, kind, node, out) ||
+         (mixing_pays() && place_in_partial(n, a, 1 - kind, node, out));
+}
+
+/* Of the time before nodes were known. */
+static noinline bool place_before(size_t nframes, size_t align, enum frames_kind kind, pfn_t *out) {
+  return place_in_use(nframes, align, kind, NODE_UNKNOWN, out);
+}
+
+/* Nothing can be opened any more, and what is free belongs to other nodes. */
+static cold int place_elsewhere(size_t nframes, size_t align, enum frames_kind kind, pfn_t *out) {
+  uint32_t at, tail, count = (uint32_t)((nframes + HUGEPAGE_FRAMES - 1) / HUGEPAGE_FRAMES);
+  uint32_t align_huge = (uint32_t)size_max(1, align / HUGEPAGE_FRAMES);
+  if (find_bits(frames_index.empty, arena.opened, count, align_huge, ANY_NODE, &at, &tail)) {
+    *out = hugepage_pfn((hpn_t){at});
     return 0;
-  if (nframes <= HUGEPAGE_FRAMES && align <= HUGEPAGE_FRAMES &&
-      place_in_partial((unsigned)nframes, (unsigned)align, kind, out))
-    return 0;
-  if (nframes <= HUGEPAGE_FRAMES && align <= HUGEPAGE_FRAMES && mixing_pays() &&
-      place_in_partial((unsigned)nframes, (unsigned)align, 1 - kind, out))
-    return 0;
+  }
+  for (unsigned node = 0; node < numa.count; node++)
+    if (place_in_use(nframes, align, kind, node, out)) return 0;
+  return -ENOMEM;
+}
+
+static int place(size_t nframes, size_t align, enum frames_kind kind, unsigned node, pfn_t *out) {
+  if (place_in_use(nframes, align, kind, node, out)) return 0;
+  if (unlikely(node != NODE_UNKNOWN) && place_before(nframes, align, kind, out)) return 0;
   size_t count = (nframes + HUGEPAGE_FRAMES - 1) / HUGEPAGE_FRAMES;
   size_t align_huge = size_max(1, align / HUGEPAGE_FRAMES);
   if (count > arena.nhugepages || align_huge > arena.nhugepages) return -ENOMEM;
   hpn_t hpn;
-  int err = find_empty((uint32_t)count, (uint32_t)align_huge, &hpn);
+  int err = find_empty((uint32_t)count, (uint32_t)align_huge, node, &hpn);
   if (err == 0) *out = hugepage_pfn(hpn);
-  return err;
+  return unlikely(err != 0 && numa_on()) ? place_elsewhere(nframes, align, kind, out) : err;
 }
 
 /* What asking for a hugepage has cost decides whether quire goes on asking: refusals add up, and
@@ -363,12 +415,13 @@ static bool populate_pays(const struct hugepage *hp, enum frames_kind kind) {
 int frames_alloc(size_t nframes, size_t align, enum frames_kind kind, struct frames_run *out) {
   pfn_t pfn;
   bool fresh_huge = false;
+  unsigned node = numa_here();
   lock_acquire(&frames.lock);
-  int err = place(nframes, align, kind, &pfn);
+  int err = place(nframes, align, kind, node, &pfn);
   if (err == 0) {
     struct hugepage *hp = &arena.hugepages[pfn_hugepage(pfn).n];
     bool cold_before = hp->nresident == 0;
-    *out = (struct frames_run){pfn, nframes, take(pfn, nframes, kind)};
+    *out = (struct frames_run){pfn, nframes, take(pfn, nframes, kind, node)};
     fresh_huge = cold_before && populate_pays(hp, kind);
   }
   lock_release(&frames.lock);
@@ -387,6 +440,7 @@ static void give_sound(pfn_t pfn, size_t n, bool zero) {
     hugepage_give(hp, index, here);
     if (zero) hugepage_discarded(hp, index, here);
     frames.stats.free_resident += hugepage_free_resident(hp) - dirty;
+    frames.used_of[hp->node] -= here;
     settle(hp);
     if (hp->nused == 0) frames.stats.hugepages--;
     pfn = pfn_add(pfn, here);
@@ -410,7 +464,7 @@ bool frames_take(pfn_t pfn) {
   struct hugepage *hp = &arena.hugepages[pfn_hugepage(pfn).n];
   lock_acquire(&frames.lock);
   bool ok = hp->state != HUGEPAGE_ISOLATED && hugepage_is_free(hp, pfn_index(pfn), 1);
-  if (ok) (void)take(pfn, 1, FRAMES_SLAB);
+  if (ok) (void)take(pfn, 1, FRAMES_SLAB, NODE_UNKNOWN);
   lock_release(&frames.lock);
   return ok;
 }
@@ -508,6 +562,7 @@ static bool range_is_free(pfn_t pfn, size_t n, enum frames_kind kind) {
 
 bool frames_extend(pfn_t pfn, size_t nframes, size_t more, enum frames_kind kind, bool *zero) {
   pfn_t from = pfn_add(pfn, nframes);
+  unsigned node = numa_here();
   bool ok = false;
   if ((uint64_t)from.n + more > (uint64_t)arena.nhugepages * HUGEPAGE_FRAMES) return false;
   lock_acquire(&frames.lock);
@@ -519,9 +574,41 @@ bool frames_extend(pfn_t pfn, size_t nframes, size_t more, enum frames_kind kind
     size_t missing = (size_t)((want - end + HUGEPAGE_FRAMES - 1) / HUGEPAGE_FRAMES);
     ok = open_more((uint32_t)missing) == 0;
   }
-  if (ok) *zero = take(from, more, kind);
+  if (ok) *zero = take(from, more, kind, node);
   lock_release(&frames.lock);
   return ok;
+}
+
+/* ---- nodes ---- */
+
+bool frames_open_nodes(unsigned count) {
+  size_t bytes = align_up((count - 1) * sizeof(struct frames_lists), sys_page_size());
+  void *p;
+  if (frames_index.known != NULL) return true;
+  if (sys->reserve(bytes, &p) != 0) return false;
+  if (sys->open_write(p, bytes) != 0) {
+    (void)sys->unreserve(p, bytes);
+    return false;
+  }
+  frames_index.known_bytes = bytes;
+  frames_index.known = p;
+  return true;
+}
+
+unsigned frames_node(pfn_t pfn) { return load_relaxed(&arena.hugepages[pfn_hugepage(pfn).n].node); }
+
+void frames_used_of(size_t out[NODES_MAX]) {
+  lock_acquire(&frames.lock);
+  memcpy(out, frames.used_of, sizeof frames.used_of);
+  lock_release(&frames.lock);
+}
+
+void frames_set_node(struct hugepage *hp, unsigned node) {
+  frames_unlink(hp);
+  frames.used_of[hp->node] -= hp->nused;
+  store_relaxed(&hp->node, (uint8_t)node);
+  frames.used_of[hp->node] += hp->nused;
+  frames_link(hp);
 }
 
 /* The sets of hugepages have room for the largest arena. */
@@ -531,13 +618,13 @@ static const size_t fixed_bytes = sizeof frames + sizeof frames_index - sizeof f
 void frames_stats(struct frames_stats *out) {
   lock_acquire(&frames.lock);
   *out = frames.stats;
-  out->metadata = fixed_bytes + 3 * arena.opened / 8;
+  out->metadata = fixed_bytes + 3 * arena.opened / 8 + frames_index.known_bytes;
   lock_release(&frames.lock);
 }
 
-const struct frames_stats *frames_places(size_t *fixed_metadata) {
-  *fixed_metadata = fixed_bytes;
-  return &frames.stats;
+struct frames_places frames_places(void) {
+  return (struct frames_places){&frames.stats, frames.used_of, &frames_index.known_bytes,
+                                fixed_bytes};
 }
 
 size_t frames_used(void) { return load_relaxed(&frames.stats.used); }
@@ -547,7 +634,7 @@ void frames_reset(void) { lock_reset(&frames.lock); }
 
 static bool list_holds(const struct hugepage *hp) {
   uint32_t n = hugepage_number(hp).n + 1;
-  for (uint32_t at = frames_index.heads[hp->kind][level_of(hp)][hp->longest]; at != 0;
+  for (uint32_t at = frames_lists(hp->node)->heads[hp->kind][level_of(hp)][hp->longest]; at != 0;
        at = arena.hugepages[at - 1].next)
     if (at == n) return true;
   return false;
@@ -558,13 +645,15 @@ static bool hugepage_in_its_place(const struct hugepage *hp) {
   bool empty = hp->state == HUGEPAGE_EMPTY;
   if (test_bit(frames_index.empty, n) != empty) return false;
   if (test_bit(frames_index.warm, n) != (empty && hp->nresident != 0)) return false;
+  if (hp->node >= numa.count || (empty && hp->nresident == 0 && hp->node != NODE_UNKNOWN))
+    return false;
   bool leaving = hp->nused == 0 && (hp->flags & HUGEPAGE_ZONE) && !(hp->flags & HUGEPAGE_BUSY);
   if (test_bit(frames_index.leaving, n) != leaving) return false;
   return hp->state != HUGEPAGE_PARTIAL || list_holds(hp);
 }
 
 bool frames_consistent(void) {
-  size_t used = 0, dirty = 0, hugepages = 0;
+  size_t used = 0, dirty = 0, hugepages = 0, used_of[NODES_MAX] = {0};
   uint32_t nempty = 0;
   bool ok = true;
   lock_acquire(&frames.lock);
@@ -572,18 +661,22 @@ bool frames_consistent(void) {
     const struct hugepage *hp = &arena.hugepages[n];
     ok = hugepage_consistent(hp) && hugepage_in_its_place(hp);
     used += hp->nused;
+    used_of[hp->node] += hp->nused;
     dirty += hugepage_free_resident(hp);
     nempty += hp->state == HUGEPAGE_EMPTY;
     hugepages += hp->nused != 0;
   }
   ok = ok && used == frames.stats.used && dirty == frames.stats.free_resident &&
-       nempty == frames.nempty && hugepages == frames.stats.hugepages;
+       nempty == frames.nempty && hugepages == frames.stats.hugepages &&
+       memcmp(used_of, frames.used_of, sizeof used_of) == 0;
   lock_release(&frames.lock);
   return ok;
 }
 
 void frames_fini(void) {
   struct frames_options options = frames.options;
+  if (frames_index.known != NULL)
+    (void)sys->unreserve(frames_index.known, frames_index.known_bytes);
   memset(&frames, 0, sizeof frames);
   memset(&frames_index, 0, sizeof frames_index);
   frames.lock = (struct lock)LOCK_INIT(RANK_FRAMES);

@@ -2,7 +2,8 @@
  *
  * Placement packs the fullest hugepage that fits, so that the emptiest drain by themselves. Frames
  * of small objects and frames of large ones (kinds) never share a hugepage while another choice
- * exists. Freed frames stay resident until demand has been lower for the decay time, then they are
+ * exists. Where the heap is divided by nodes of memory (arch/numa.h), a hugepage is one node's.
+ * Freed frames stay resident until demand has been lower for the decay time, then they are
  * discarded: wholly empty hugepages first, holes in used ones last.
  *
  * All functions are thread safe (one lock, RANK_FRAMES); system calls that may take long run
@@ -10,6 +11,7 @@
 #ifndef QUIRE_PAGE_FRAMES_H
 #define QUIRE_PAGE_FRAMES_H
 
+#include "arch/numa.h"
 #include "page/arena.h"
 
 /* ZONE: of slabs too, in hugepages whose memory is the zone's. Never asked for: they are filled
@@ -51,9 +53,19 @@ struct frames_stats {
 
 void frames_configure(const struct frames_options *options);
 
-/* A run of nframes >= 1 whose address is a multiple of align frames (a power of two >= 1). 0 or
- * -ENOMEM. The frames' memdescs are NONE or FREE; the caller sets them, and clears them before
- * frames_free. */
+/* Room for hugepages of several nodes (arch/numa.h), before these are published; for ever. False
+ * without memory. */
+nodiscard bool frames_open_nodes(unsigned count);
+
+/* The node near which a used frame's memory is. */
+unsigned frames_node(pfn_t pfn);
+
+/* Frames handed out, by node. */
+void frames_used_of(size_t out[NODES_MAX]);
+
+/* A run of nframes >= 1 whose address is a multiple of align frames (a power of two >= 1), near the
+ * calling thread if that can be. 0 or -ENOMEM. The frames' memdescs are NONE or FREE; the caller
+ * sets them, and clears them before frames_free. */
 nodiscard int frames_alloc(size_t nframes, size_t align, enum frames_kind kind,
                            struct frames_run *out);
 void frames_free(pfn_t pfn, size_t nframes);
@@ -114,9 +126,14 @@ int frames_collapse(hpn_t hpn);
 
 void frames_stats(struct frames_stats *out);
 
-/* For readers in other processes: where they are counted (all but metadata, of which this says the
- * part that doesn't grow with the arena). */
-const struct frames_stats *frames_places(size_t *fixed_metadata);
+/* For readers in other processes: where they are counted, all but metadata. */
+struct frames_places {
+  const struct frames_stats *stats;
+  const size_t *used_of;     /* frames_used_of */
+  const size_t *nodes_bytes; /* metadata of the lists by node */
+  size_t fixed_bytes;        /* and what doesn't grow with the arena */
+};
+struct frames_places frames_places(void);
 size_t frames_used(void);
 
 /* Fork: the lock of discard passes first, then the frames lock. */

@@ -50,6 +50,7 @@ struct hugepage {
   uint8_t skip;        /* compaction: passes for which it is left alone */
   uint16_t score;      /* compaction: KiB that live in it, when a pass looked last */
   uint32_t next, prev; /* hugepage numbers + 1 in the list it is in; 0 ends */
+  uint8_t node;        /* near which its memory is (arch/numa.h), while it has any */
   uint64_t reserved_words[5];
 };
 

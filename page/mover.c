@@ -6,6 +6,39 @@
 #include "arch/zone_sys.h"
 #include "page/zone_impl.h"
 
+enum {
+  START_NS = 2500,     /* a frame, before anything is known */
+  OVERHEAD_FRAMES = 8, /* what a lift costs beside its frames, in as many of them */
+  RISE = 4,            /* what it takes is followed fast when it grows, by a quarter, */
+  FALL = 32,           /* and slowly when it falls: it is overrated rather than underrated */
+};
+
+/* Microseconds that lifts may take, and nanoseconds that they do, for each frame and what counts as
+ * such. A budget is met exactly where all runs are as long as it allows, whatever the true overhead
+ * is. */
+static struct {
+  unsigned budget_us;
+  uint64_t frame_ns;
+} stall = {.budget_us = 200, .frame_ns = START_NS};
+
+void lift_configure(unsigned stall_us) {
+  stall.budget_us = stall_us;
+  stall.frame_ns = START_NS;
+}
+
+unsigned lift_longest(void) {
+  uint64_t n = (uint64_t)stall.budget_us * 1000 / stall.frame_ns;
+  return n <= OVERHEAD_FRAMES ? 1 : (unsigned)size_min(n - OVERHEAD_FRAMES, HUGEPAGE_FRAMES);
+}
+
+/* One that took far too long by accident counts for twice what was expected. */
+static void note_stall(size_t nframes, uint64_t took_us) {
+  uint64_t now = took_us * 1000 / (nframes + OVERHEAD_FRAMES), before = stall.frame_ns;
+  now = size_min(size_max(now, 1), 2 * before);
+  stall.frame_ns =
+      now > before ? before + (now - before + RISE - 1) / RISE : before - (before - now) / FALL;
+}
+
 /* Moves pages back where they came from. The range is still watched and empty; if the kernel does
  * not take them so, the page tables are moved as a whole, which replaces whatever is there. */
 static bool move_back(struct lift *lift, size_t from, size_t length) {
@@ -29,6 +62,7 @@ static size_t bytes_of(const struct lift *lift) { return lift->nframes * FRAME_S
  * copies from it reads frames that have no memory too. */
 static int take_away(struct lift *lift) {
   size_t length = bytes_of(lift);
+  lift->began_us = sys->thread_cpu_us();
   int err = zone_sys->watch(zone.watch, zone.staging, HUGEPAGE_SIZE);
   if (err != 0) return err;
   err = zone_sys->watch(zone.watch, arena_addr(lift->pfn), length);
@@ -89,5 +123,6 @@ void lift_end(struct lift *lift) {
   if (zone_sys->unwatch(zone.watch, p, bytes_of(lift)) != 0 ||
       zone_sys->wake(zone.watch, p, bytes_of(lift)) != 0)
     give_watch_up();
+  note_stall(lift->nframes, sys->thread_cpu_us() - lift->began_us);
   empty_staging();
 }

@@ -10,7 +10,12 @@
  * calls nothing that allocates, and does not dawdle: others wait. The run is at most one hugepage
  * long and belongs to the caller as to its backing: nobody else maps, moves or discards it.
  *
- * One lift at a time: by the thread that opened the zone. */
+ * One lift at a time: by the thread that opened the zone.
+ *
+ * Stall. Who touches a run waits for as long as its lift takes, so runs are to be short. How short
+ * follows from a budget and from what lifts have taken lately (lift_longest); it is processor time
+ * of this thread that is measured, since no run is short enough to keep the scheduler from taking
+ * the processor away in the midst of it. */
 #ifndef QUIRE_PAGE_MOVER_H
 #define QUIRE_PAGE_MOVER_H
 
@@ -21,7 +26,14 @@ struct lift {
   size_t nframes;
   char *staging; /* where the run's contents are now; frames without memory read as zeros */
   size_t moved;  /* bytes */
+  uint64_t began_us;
 };
+
+/* Microseconds that a lift should take at most. Forgets what was measured. */
+void lift_configure(unsigned stall_us);
+
+/* How many frames may be lifted at once so that this is to be expected: from 1 to a hugepage's. */
+unsigned lift_longest(void);
 
 /* 0, or with nothing changed: -EBUSY, a page is pinned; another negative errno, the kernel refuses.
  * Pages that a fork made shared are made the process's own first. */

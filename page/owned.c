@@ -215,7 +215,7 @@ static enum owner_verdict owned_poison(void *owner, pfn_t pfn) {
 /* ---- pins ---- */
 
 int owned_pin(struct owned *owned, pfn_t pfn, enum pin_kind kind) {
-  int err = pin_hold(&owned->refs, owned->pfn, owned->nframes, kind);
+  int err = pin_hold(&owned->refs, owned->pfn, owned->nframes);
   if (err != 0) return err;
   struct holder *holder = owned->holder;
   if (!owns(owned, pfn))

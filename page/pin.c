@@ -108,10 +108,7 @@ static bool set_aside(pfn_t pfn, size_t nframes) {
   return busy;
 }
 
-int pin_check(pfn_t pfn, size_t nframes, enum pin_kind kind) {
-  if (set_aside(pfn, nframes)) return -EBUSY;
-  return kind == PIN_LONG && !zone_is_plain(pfn, nframes) ? -EBUSY : 0;
-}
+int pin_check(pfn_t pfn, size_t nframes) { return set_aside(pfn, nframes) ? -EBUSY : 0; }
 
 void pin_mark(pfn_t pfn, size_t nframes, bool pinned) {
   memmap_flag(pfn, nframes, MEMDESC_PINNED, pinned);
@@ -126,12 +123,12 @@ static void unhold(uint32_t *word, pfn_t pfn, size_t nframes) {
 }
 
 /* The lock keeps the first pin's mark and the last one's in order. */
-int pin_hold(uint32_t *word, pfn_t pfn, size_t nframes, enum pin_kind kind) {
+int pin_hold(uint32_t *word, pfn_t pfn, size_t nframes) {
   lock_acquire(&pins.lock);
   int err = hold_pin(word);
   if (err == 0) {
     if (hold_pins(word) == 1) pin_mark(pfn, nframes, true);
-    err = pin_check(pfn, nframes, kind);
+    err = pin_check(pfn, nframes);
     if (err != 0) unhold(word, pfn, nframes);
   }
   lock_release(&pins.lock);
@@ -142,6 +139,24 @@ void pin_unhold(uint32_t *word, pfn_t pfn, size_t nframes) {
   lock_acquire(&pins.lock);
   unhold(word, pfn, nframes);
   lock_release(&pins.lock);
+}
+
+static bool own_memory(const struct pin *pin) {
+  for (const char *p = pin->p; p < pin->p + pin->length; p += FRAME_SIZE) {
+    enum zone_backing backing = zone_backing(arena_pfn(p));
+    if (backing == ZONE_HOME || backing == ZONE_GUEST) return false;
+  }
+  return true;
+}
+
+bool pin_consistent(void) {
+  bool ok = true;
+  lock_acquire(&pins.lock);
+  for (unsigned i = 0; i < BUCKETS; i++)
+    for (const struct pin *pin = pins.buckets[i]; pin != NULL; pin = pin->next)
+      ok = ok && (pin->kind != PIN_LONG || own_memory(pin));
+  lock_release(&pins.lock);
+  return ok;
 }
 
 size_t pin_frames(void) { return load_relaxed(&pins.frames); }

@@ -15,8 +15,8 @@
 #include "page/desc.h"
 #include "page/owner.h"
 
-/* Where an allocation's memory can be replaced at a fork or by compaction no pin for long can be
- * had: there is no moving it out yet. */
+/* Memory that is pinned for long must be its owner's alone: what a mesh shares is moved out of it
+ * first (slab_move_out, in slab/pin.h), and settled. */
 enum pin_kind { PIN_TRANSIENT, PIN_LONG, PIN_KINDS };
 
 extern struct desc_cache pin_cache;
@@ -33,21 +33,23 @@ bool pin_overlaps(const void *p, size_t length);
 /* The owner of this range goes, its pins with it. nframes: that were counted as pinned. */
 void pin_drop(const void *p, size_t length, size_t nframes);
 
-/* May these frames be pinned? 0, or -EBUSY: they are being moved, or where a pin for long isn't to
- * be had. */
-nodiscard int pin_check(pfn_t pfn, size_t nframes, enum pin_kind kind);
+/* May these frames be pinned? 0, or -EBUSY: they are being moved. */
+nodiscard int pin_check(pfn_t pfn, size_t nframes);
 
 /* An owner's frames have their first pin, or have lost their last. Under the owner's lock. */
 void pin_mark(pfn_t pfn, size_t nframes, bool pinned);
 
 /* The same with the count, for owners with a hold (page/hold.h). 0 or as hold_pin and pin_check.
  * The caller looks afterwards whether the frames still name the owner. */
-nodiscard int pin_hold(uint32_t *word, pfn_t pfn, size_t nframes, enum pin_kind kind);
+nodiscard int pin_hold(uint32_t *word, pfn_t pfn, size_t nframes);
 void pin_unhold(uint32_t *word, pfn_t pfn, size_t nframes);
 
 /* Frames of owners that are pinned. */
 size_t pin_frames(void);
 const size_t *pin_frames_place(void); /* for other processes */
+
+/* Does what is pinned for long have memory of its own? */
+bool pin_consistent(void);
 
 void pin_lock(void);
 void pin_unlock(void);

@@ -13,6 +13,7 @@ enum {
   KERNEL_GOOD = 6012, /* stable kernels from here on carry the fixes of UFFDIO_MOVE */
   VIEW_LEAST = 64 << 20,
   TABLE_STEP = 64 << 10,
+  MAPPINGS_SPARE = 4, /* one in so many of vm.max_map_count is the program's alone */
 };
 
 /* The backing of a frame as one word: 0 PLAIN, else its frame in the zone + 1; with FROZEN of a
@@ -264,6 +265,15 @@ bool zone_has_home(pfn_t pfn, size_t n) {
   return false;
 }
 
+bool zone_is_shared(pfn_t pfn, size_t n) {
+  bool stuck = load_relaxed(&table.stats.stuck) != 0;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t word = word_of(pfn_add(pfn, i));
+    if (word != 0 && (stuck || (word & FROZEN) == 0)) return true;
+  }
+  return false;
+}
+
 pfn_t zone_frame_of(pfn_t pfn) { return (pfn_t){(word_of(pfn) & ~FROZEN) - 1}; }
 
 int zone_reach(pfn_t pfn, size_t n) {
@@ -284,9 +294,9 @@ int zone_populate(hpn_t hpn) {
 
 /* ---- freezing ---- */
 
-/* The next run that one mapping covers, at or after *at; its length, 0 at the end. */
-static size_t next_shared(uint32_t *at) {
-  uint32_t end = arena.opened * HUGEPAGE_FRAMES;
+/* The next run before `end` that one mapping covers, at or after *at; its length, 0 when there is
+ * none. */
+static size_t next_shared(uint32_t *at, uint32_t end) {
   while (*at < end && (table.backing[*at] == 0 || (table.backing[*at] & FROZEN))) ++*at;
   if (*at >= end) return 0;
   size_t n = 1;
@@ -295,24 +305,69 @@ static size_t next_shared(uint32_t *at) {
 }
 
 /* Stores meanwhile are no harm: a page that is mapped privately here and shared there changes only
- * in bytes that are not live here. The kernel has just mapped the same runs, so it does again. */
+ * in bytes that are not live here. */
+static int freeze_run(uint32_t at, size_t n) {
+  uint64_t offset = (uint64_t)(table.backing[at] - 1) * FRAME_SIZE;
+  int err = zone_sys->freeze(zone.fd, arena_addr((pfn_t){at}), n * FRAME_SIZE, offset);
+  if (err != 0) table.stats.failures++;
+  return err;
+}
+
+static void record_frozen(uint32_t at, size_t n) {
+  for (uint32_t i = at; i < at + n; i++) {
+    count_word(table.backing[i], i, (size_t)-1);
+    store_relaxed(&table.backing[i], table.backing[i] | FROZEN);
+    count_word(table.backing[i], i, 1);
+  }
+}
+
+/* The kernel has mapped the same runs before, so it does again. */
 static size_t freeze_all(void) {
   size_t failed = 0, n;
-  for (uint32_t at = 0; (n = next_shared(&at)) != 0; at += (uint32_t)n) {
-    void *p = arena_addr((pfn_t){at});
-    uint64_t offset = (uint64_t)(table.backing[at] - 1) * FRAME_SIZE;
-    if (zone_sys->freeze(zone.fd, p, n * FRAME_SIZE, offset) != 0) {
+  uint32_t end = arena.opened * HUGEPAGE_FRAMES;
+  for (uint32_t at = 0; (n = next_shared(&at, end)) != 0; at += (uint32_t)n) {
+    if (freeze_run(at, n) != 0) {
       failed += n;
-      table.stats.stuck += n;
-      table.stats.failures++;
+      store_relaxed(&table.stats.stuck, table.stats.stuck + n);
     }
-    for (size_t i = 0; i < n; i++) {
-      count_word(table.backing[at + i], at + (uint32_t)i, (size_t)-1);
-      store_relaxed(&table.backing[at + i], table.backing[at + i] | FROZEN);
-      count_word(table.backing[at + i], at + (uint32_t)i, 1);
-    }
+    record_frozen(at, n);
   }
   return failed;
+}
+
+/* Each may cut one mapping into three. */
+static bool mappings_are_left(void) {
+  size_t most = table.stats.max_mappings;
+  return table.stats.mappings + 2 <= most - most / MAPPINGS_SPARE;
+}
+
+static int freeze_within(uint32_t at, size_t n) {
+  size_t before = count_parted(at, n);
+  int err = mappings_are_left() ? freeze_run(at, n) : -ENOMEM;
+  if (err == 0) record_frozen(at, n);
+  store_relaxed(&table.stats.mappings, table.stats.mappings + count_parted(at, n) - before);
+  return err;
+}
+
+int zone_freeze_part(pfn_t pfn, size_t n, uint32_t *home) {
+  int err = 0;
+  uint32_t at = pfn.n, end = pfn.n + (uint32_t)n;
+  *home = 0;
+  lock_acquire(&table.lock);
+  while (zone.fd >= 0 && err == 0 && (n = next_shared(&at, end)) != 0) {
+    bool is_home = table.backing[at] - 1 == at;
+    err = freeze_within(at, n);
+    if (err == 0 && is_home) *home |= (uint32_t)((((uint64_t)1 << n) - 1) << (at - pfn.n));
+    at += (uint32_t)n;
+  }
+  lock_release(&table.lock);
+  return err;
+}
+
+/* As if every page were written to, but by the kernel: no store of the program's can get lost by
+ * it, and memory that has run out is an error and no signal. */
+int zone_settle(pfn_t pfn, size_t n) {
+  return zone_is_plain(pfn, n) ? 0 : sys->populate(arena_addr(pfn), n * FRAME_SIZE);
 }
 
 size_t zone_freeze(void) {
@@ -369,6 +424,7 @@ bool zone_consistent(void) {
       counted.guest++;
   }
   counted.mappings = count_parted(0, end);
+  if (zone.state != ZONE_OPEN) ok = ok && counted.home + counted.guest == 0;
   ok = ok && counted.home == table.stats.home && counted.guest == table.stats.guest &&
        counted.frozen == table.stats.frozen && counted.mappings == table.stats.mappings;
   lock_release(&table.lock);

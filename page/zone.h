@@ -8,11 +8,16 @@
  *   PLAIN   private anonymous memory
  *   HOME    the zone's, at its own offset; hugepages become this as a whole (HUGEPAGE_ZONE)
  *   GUEST   the zone's, at another frame's offset
- *   FROZEN  a private mapping of a zone that was given up: reads as it did, a store copies. It
- *           stays until the frame is empty and made PLAIN
+ *   FROZEN  a private mapping of what it had in the zone: reads as it did, a store copies. It stays
+ *           until the frame is empty and made PLAIN
  *
- *   PLAIN -> HOME, GUEST: zone_map.   HOME, GUEST -> FROZEN: zone_freeze.   any -> PLAIN:
- * zone_plain
+ *   PLAIN -> HOME, GUEST: zone_map.   HOME, GUEST -> FROZEN: zone_freeze, which gives the zone up,
+ * and zone_freeze_part, which doesn't.   any -> PLAIN: zone_plain
+ *
+ * As long as the zone is open, others go on writing to the page that a FROZEN frame still reads,
+ * but only where nothing of its own lives: so what lives there stays taken in its host
+ * (slab/mesh.h) as if it were a GUEST. Once the page has been copied (zone_settle) there is nothing
+ * to read any more, and its physical page is its own for good.
  *
  * Lock: RANK_ZONE, held across the system calls, so that a freeze meets no frame on its way to
  * another state. Thread safe. */
@@ -72,6 +77,20 @@ nodiscard int zone_populate(hpn_t hpn);
 /* Are all, or some, of these frames HOME? */
 bool zone_is_home(pfn_t pfn, size_t n);
 bool zone_has_home(pfn_t pfn, size_t n);
+
+/* These frames (at most 32) become FROZEN while the zone stays open: of HOME and GUEST ones nothing
+ * is left, the others are as they were. *home: bit i, frame i was HOME until now. Called by the
+ * thread that opened it. 0, or a negative errno with some or none of them FROZEN: -ENOMEM also when
+ * too few mappings are left to the process. */
+nodiscard int zone_freeze_part(pfn_t pfn, size_t n, uint32_t *home);
+
+/* Gives FROZEN frames pages of their own, so that their memory doesn't change any more; PLAIN ones
+ * may be among them. Any thread. 0 or a negative errno. */
+nodiscard int zone_settle(pfn_t pfn, size_t n);
+
+/* Has any of these frames memory that others may have too? That is, if it isn't PLAIN or FROZEN,
+ * or when a freeze was refused and nobody knows of which. */
+bool zone_is_shared(pfn_t pfn, size_t n);
 
 /* Gives the zone up: all HOME and GUEST frames become FROZEN, descriptors are closed. Called by the
  * thread that opened it. Frames that could not be remapped: 0 unless the kernel fails. */

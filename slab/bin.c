@@ -14,15 +14,22 @@
  * empty slab, so that a program that goes back and forth over a slab's edge does not create and
  * destroy.
  *
+ * Nodes. Where the heap is divided by nodes of memory (arch/numa.h) each class has a bin and a
+ * transfer area for each of them. What a thread frees goes back to the bin of the slab that it is
+ * of; a thread is served by those of the node that it runs on, then by those of no known node, then
+ * by a new slab; by another node's only when there is no memory any more. Those of node 0 are
+ * static, so that one node costs nothing.
+ *
  * Locks: the transfer lock and the bin lock of a class are never held together but by fork (all
- * transfer locks, then all bin locks, in class order). Slabs are created and destroyed with neither
- * held; two threads that run dry together may both create one, which is no harm. The frames and
- * descriptor locks rank higher and are taken inside. Fork: everything is quiescent under the locks.
- */
+ * transfer locks, then all bin locks, in order of node and class). Slabs are created and destroyed
+ * with neither held; two threads that run dry together may both create one, which is no harm. The
+ * frames and descriptor locks rank higher and are taken inside. Fork: everything is quiescent under
+ * the locks. */
 #include "slab/bin.h"
 
 #include <string.h>
 
+#include "arch/sys.h"
 #include "page/folio.h"
 #include "slab/bin_impl.h"
 #include "slab/mesh.h"
@@ -50,6 +57,60 @@ static struct transfer transfers[CACHED_CLASSES] = {
     [0 ... CACHED_CLASSES - 1] = {.lock = LOCK_INIT(RANK_TRANSFER)}};
 static void *transfer_objects[CACHED_CLASSES][TRANSFER_MAX]; /* zeros until a class uses its row */
 
+/* The same of a node from 1 on. */
+struct shelf {
+  struct bin bins[SLAB_CLASSES];
+  struct transfer transfers[CACHED_CLASSES];
+  void *objects[CACHED_CLASSES][TRANSFER_MAX];
+};
+
+static struct shelf *shelves;
+static size_t shelves_bytes;
+
+struct bin *bin_of_node(unsigned node, unsigned size_class) {
+  return &shelves[node - 1].bins[size_class];
+}
+
+static struct transfer *transfer_at(unsigned node, unsigned size_class) {
+  if (likely(node == NODE_UNKNOWN)) return &transfers[size_class];
+  return &shelves[node - 1].transfers[size_class];
+}
+
+static void **objects_at(unsigned node, unsigned size_class) {
+  if (likely(node == NODE_UNKNOWN)) return transfer_objects[size_class];
+  return shelves[node - 1].objects[size_class];
+}
+
+bool bin_open_nodes(unsigned count) {
+  size_t bytes = align_up((count - 1) * sizeof(struct shelf), sys_page_size());
+  void *p;
+  if (shelves != NULL) return true;
+  if (sys->reserve(bytes, &p) != 0) return false;
+  if (sys->open_write(p, bytes) != 0) {
+    (void)sys->unreserve(p, bytes);
+    return false;
+  }
+  struct shelf *all = p;
+  for (unsigned i = 0; i < count - 1; i++) {
+    for (unsigned c = 0; c < SLAB_CLASSES; c++)
+      all[i].bins[c].lock = (struct lock)LOCK_INIT(RANK_BIN);
+    for (unsigned c = 0; c < CACHED_CLASSES; c++)
+      all[i].transfers[c].lock = (struct lock)LOCK_INIT(RANK_TRANSFER);
+  }
+  shelves_bytes = bytes;
+  shelves = all;
+  return true;
+}
+
+/* Of the slab that an object is of. What is in none is found out later. */
+static unsigned node_of(const void *p) {
+  if (likely(!numa_on())) return NODE_UNKNOWN;
+  memdesc_t d = memmap_peek(arena_pfn(p));
+  if (memdesc_type(d) != MEMDESC_SLAB) return NODE_UNKNOWN;
+  const struct slab *slab = memdesc_owner(d);
+  return load_relaxed(&slab->node);
+}
+
 static _Noreturn cold void misuse(const void *p, enum bin_misuse what) {
   bin_misuse_handler(p, what);
   __builtin_trap();
@@ -58,8 +119,8 @@ static _Noreturn cold void misuse(const void *p, enum bin_misuse what) {
 /* One thread alone has its cache, and what overflows that should be free for other classes. A
  * transfer area is worth its memory only where objects are freed by other threads than allocate
  * them. */
-static unsigned transfer_limit(unsigned size_class) {
-  if (!load_relaxed(&transfers[size_class].handed_over)) return 0;
+static unsigned transfer_limit(const struct transfer *t, unsigned size_class) {
+  if (!load_relaxed(&t->handed_over)) return 0;
   return (unsigned)size_min(TRANSFER_MAX, TRANSFER_BYTES / class_size(size_class));
 }
 
@@ -173,14 +234,16 @@ void bin_destroy_slab(struct slab *slab) {
 }
 
 static void put_in_slabs(unsigned size_class, void *const *objects, unsigned n) {
-  struct bin *bin = &bins[size_class];
   struct slab *gone[TAKE_MAX];
   unsigned ngone = 0;
   while (n > 0) {
+    unsigned node = node_of(*objects);
+    struct bin *bin = bin_at(node, size_class);
     lock_acquire(&bin->lock);
     while (n > 0 && ngone < TAKE_MAX - MESH_GONE_MAX) {
       enum slab_verdict verdict = SLAB_OK;
       struct slab *slab = slab_of(size_class, *objects);
+      if (unlikely(slab->node != node)) break; /* another bin's */
       unsigned put = likely(slab->mesh == NULL)
                          ? slab_put(slab, objects, n, &verdict)
                          : mesh_put(bin, slab, *objects, &verdict, gone, &ngone);
@@ -216,79 +279,132 @@ static void free_objects(unsigned size_class, void *const *objects, unsigned n) 
     }
 }
 
-static unsigned allocate_objects(unsigned size_class, void **out, unsigned n) {
-  if (!class_is_slab(size_class)) {
-    bool zero;
-    struct folio *folio =
-        folio_alloc(size_classes[size_class].nframes, frames_of(class_alignment(size_class)),
-                    size_class, false, &zero);
-    if (folio == NULL) return 0;
-    out[0] = folio_addr(folio);
-    return 1;
-  }
-  struct bin *bin = &bins[size_class];
+static unsigned allocate_folio(unsigned size_class, void **out) {
+  bool zero;
+  struct folio *folio =
+      folio_alloc(size_classes[size_class].nframes, frames_of(class_alignment(size_class)),
+                  size_class, false, &zero);
+  if (folio == NULL) return 0;
+  out[0] = folio_addr(folio);
+  return 1;
+}
+
+/* Of slabs that are there. */
+static always_inline unsigned take_from_bin(unsigned node, unsigned size_class, void **out,
+                                            unsigned n) {
+  struct bin *bin = bin_at(node, size_class);
   lock_acquire(&bin->lock);
   bin->refills++;
   unsigned got = take_from_slabs(bin, out, n);
   lock_release(&bin->lock);
-  if (got > 0) return got;
+  return got;
+}
+
+static unsigned take_from_new_slab(unsigned size_class, void **out, unsigned n) {
   struct slab *slab = slab_new(size_class);
   if (slab == NULL) return 0;
+  struct bin *bin = bin_of(slab, size_class);
   lock_acquire(&bin->lock);
   bin->nslabs++;
   bin->nempty++;
   bin->free_slots += slab->nslots;
   slab->state = SLAB_PARTIAL;
   bin_list_add(bin, slab);
-  got = take_from_slabs(bin, out, n);
+  unsigned got = take_from_slabs(bin, out, n);
   lock_release(&bin->lock);
   return got;
 }
 
 /* ---- transfer areas ---- */
 
-static unsigned transfer_pop(unsigned size_class, void **out, unsigned n) {
-  struct transfer *t = &transfers[size_class];
+static always_inline unsigned transfer_pop(unsigned node, unsigned size_class, void **out,
+                                           unsigned n) {
+  struct transfer *t = transfer_at(node, size_class);
   if (load_relaxed(&t->n) == 0) return 0; /* racy, and right soon enough */
   lock_acquire(&t->lock);
   unsigned got = t->n < n ? t->n : n;
   store_relaxed(&t->n, t->n - got);
   if (t->n < t->low) t->low = t->n;
-  memcpy(out, transfer_objects[size_class] + t->n, got * sizeof *out);
+  memcpy(out, objects_at(node, size_class) + t->n, got * sizeof *out);
   lock_release(&t->lock);
   return got;
 }
 
-static unsigned transfer_push(unsigned size_class, void *const *objects, unsigned n) {
-  struct transfer *t = &transfers[size_class];
-  unsigned limit = transfer_limit(size_class);
+static always_inline unsigned transfer_push(unsigned node, unsigned size_class,
+                                            void *const *objects, unsigned n) {
+  struct transfer *t = transfer_at(node, size_class);
+  unsigned limit = transfer_limit(t, size_class);
   if (load_relaxed(&t->n) >= limit) return 0;
   lock_acquire(&t->lock);
   unsigned room = limit - t->n, put = room < n ? room : n;
-  memcpy(transfer_objects[size_class] + t->n, objects, put * sizeof *objects);
+  memcpy(objects_at(node, size_class) + t->n, objects, put * sizeof *objects);
   store_relaxed(&t->n, t->n + put);
   lock_release(&t->lock);
   return put;
 }
 
-unsigned bin_refill(unsigned size_class, void **out, unsigned n) {
-  struct transfer *t = &transfers[size_class];
-  store_relaxed(&t->refiller, this_thread());
-  note_hand_over(t, load_relaxed(&t->flusher));
-  unsigned got = transfer_pop(size_class, out, n);
-  return got > 0 ? got : allocate_objects(size_class, out, n);
+/* What a node has at hand. In line, so that one node costs no call. */
+static always_inline unsigned take_from_node(unsigned node, unsigned size_class, void **out,
+                                             unsigned n) {
+  unsigned got = transfer_pop(node, size_class, out, n);
+  if (got > 0 || !class_is_slab(size_class)) return got;
+  return take_from_bin(node, size_class, out, n);
 }
 
-void bin_flush(unsigned size_class, void *const *objects, unsigned n) {
-  struct transfer *t = &transfers[size_class];
+/* Of the time before nodes were known. */
+static noinline unsigned take_from_before(unsigned size_class, void **out, unsigned n) {
+  return take_from_node(NODE_UNKNOWN, size_class, out, n);
+}
+
+static cold unsigned take_from_any(unsigned size_class, void **out, unsigned n) {
+  unsigned got = 0;
+  for (unsigned node = 0; node < numa.count && got == 0; node++)
+    got = take_from_node(node, size_class, out, n);
+  return got;
+}
+
+unsigned bin_refill(unsigned size_class, void **out, unsigned n) {
+  unsigned node = numa_here();
+  struct transfer *t = transfer_at(node, size_class);
+  store_relaxed(&t->refiller, this_thread());
+  note_hand_over(t, load_relaxed(&t->flusher));
+  unsigned got = take_from_node(node, size_class, out, n);
+  if (unlikely(got == 0 && node != NODE_UNKNOWN)) got = take_from_before(size_class, out, n);
+  if (got > 0) return got;
+  if (!class_is_slab(size_class)) return allocate_folio(size_class, out);
+  got = take_from_new_slab(size_class, out, n);
+  return unlikely(got == 0 && numa_on()) ? take_from_any(size_class, out, n) : got;
+}
+
+/* Objects of one node. */
+static always_inline void flush(unsigned node, unsigned size_class, void *const *objects,
+                                unsigned n) {
+  struct transfer *t = transfer_at(node, size_class);
   store_relaxed(&t->flusher, this_thread());
   note_hand_over(t, load_relaxed(&t->refiller));
-  unsigned put = transfer_push(size_class, objects, n);
+  unsigned put = transfer_push(node, size_class, objects, n);
   if (class_is_slab(size_class)) { /* approximate: a lost count is no loss */
-    uint64_t *flushes = &bins[size_class].flushes;
+    uint64_t *flushes = &bin_at(node, size_class)->flushes;
     store_relaxed(flushes, load_relaxed(flushes) + 1);
   }
   if (put < n) free_objects(size_class, objects + put, n - put);
+}
+
+/* Run by run, as they are of one node. */
+static noinline void flush_by_node(unsigned size_class, void *const *objects, unsigned n) {
+  for (unsigned run; n > 0; objects += run, n -= run) {
+    unsigned node = node_of(objects[0]);
+    for (run = 1; run < n && node_of(objects[run]) == node; run++) {
+    }
+    flush(node, size_class, objects, run);
+  }
+}
+
+void bin_flush(unsigned size_class, void *const *objects, unsigned n) {
+  if (likely(!numa_on()))
+    flush(NODE_UNKNOWN, size_class, objects, n);
+  else
+    flush_by_node(size_class, objects, n);
 }
 
 void bin_flush_to_slabs(unsigned size_class, void *const *objects, unsigned n) {
@@ -299,9 +415,9 @@ void bin_free_now(unsigned size_class, void *object) { free_objects(size_class, 
 
 /* ---- giving back ---- */
 
-static bool trim_transfer(unsigned size_class, bool all) {
+static bool trim_transfer(unsigned node, unsigned size_class, bool all) {
   enum { BATCH = 64 };
-  struct transfer *t = &transfers[size_class];
+  struct transfer *t = transfer_at(node, size_class);
   void *objects[BATCH];
   unsigned n, left = all ? TRANSFER_MAX : 0;
   if (load_relaxed(&t->n) == 0) return false;
@@ -313,7 +429,7 @@ static bool trim_transfer(unsigned size_class, bool all) {
     n = t->n < left ? t->n : left;
     n = n < BATCH ? n : BATCH;
     /* The oldest, at the bottom, are the coldest; order doesn't matter otherwise. */
-    void **held = transfer_objects[size_class];
+    void **held = objects_at(node, size_class);
     memcpy(objects, held, n * sizeof *objects);
     memmove(held, held + n, (t->n - n) * sizeof *objects);
     store_relaxed(&t->n, t->n - n);
@@ -332,8 +448,7 @@ static bool trim_transfer(unsigned size_class, bool all) {
 }
 
 /* A bin keeps one empty slab; two threads that ran dry together may have left it more. */
-static void trim_empty_slabs(unsigned size_class) {
-  struct bin *bin = &bins[size_class];
+static void trim_empty_slabs(struct bin *bin) {
   struct slab *slab;
   do {
     lock_acquire(&bin->lock);
@@ -352,39 +467,50 @@ static void trim_empty_slabs(unsigned size_class) {
 
 bool bin_trim(bool all) {
   bool more = false;
-  for (unsigned c = 0; c < CACHED_CLASSES; c++) {
-    more |= trim_transfer(c, all);
-    if (c < SLAB_CLASSES) trim_empty_slabs(c);
-  }
+  for (unsigned node = 0; node < numa.count; node++)
+    for (unsigned c = 0; c < CACHED_CLASSES; c++) {
+      more |= trim_transfer(node, c, all);
+      if (c < SLAB_CLASSES) trim_empty_slabs(bin_at(node, c));
+    }
   return more;
 }
 
 /* ---- looking ---- */
 
-void bin_stats(unsigned size_class, struct bin_stats *out) {
-  *out = (struct bin_stats){.transfer = load_relaxed(&transfers[size_class].n)};
+static void add_stats(unsigned node, unsigned size_class, struct bin_stats *out) {
+  unsigned transfer = load_relaxed(&transfer_at(node, size_class)->n);
+  out->transfer += transfer;
   if (!class_is_slab(size_class)) {
-    if (out->transfer > 0) out->metadata = sizeof transfer_objects[0];
+    if (transfer > 0) out->metadata += sizeof transfer_objects[0];
     return;
   }
-  struct bin *bin = &bins[size_class];
+  struct bin *bin = bin_at(node, size_class);
+  uint64_t flushes = load_relaxed(&bin->flushes);
   lock_acquire(&bin->lock);
   /* What lives in a host for its guests is counted in these. */
-  out->free_slots = bin->free_slots + bin->nblocked;
-  out->nslabs = bin->nslabs;
-  out->nfull = bin->nfull;
-  out->frames = (size_t)bin->nslabs * size_classes[size_class].nframes;
-  out->refills = bin->refills;
-  out->flushes = load_relaxed(&bin->flushes);
-  if (out->refills > 0) out->metadata += sizeof *bin;
-  if (out->flushes > 0) out->metadata += sizeof transfer_objects[0]; /* untouched before */
+  out->free_slots += bin->free_slots + bin->nblocked;
+  out->nslabs += bin->nslabs;
+  out->nfull += bin->nfull;
+  out->frames += (size_t)bin->nslabs * size_classes[size_class].nframes;
+  out->refills += bin->refills;
+  out->flushes += flushes;
+  if (bin->refills > 0) out->metadata += sizeof *bin;
+  if (flushes > 0) out->metadata += sizeof transfer_objects[0]; /* untouched before */
   lock_release(&bin->lock);
+}
+
+void bin_stats(unsigned size_class, struct bin_stats *out) {
+  *out = (struct bin_stats){0};
+  for (unsigned node = 0; node < numa.count; node++) add_stats(node, size_class, out);
 }
 
 struct bin_places bin_places(void) {
   return (struct bin_places){
       .bins = bins,
       .transfers = transfers,
+      .shelves = &shelves,
+      .shelf_stride = sizeof(struct shelf),
+      .shelf_transfers = offsetof(struct shelf, transfers),
       .bin_stride = sizeof(struct bin),
       .nslabs = offsetof(struct bin, nslabs),
       .nblocked = offsetof(struct bin, nblocked),
@@ -399,13 +525,14 @@ struct bin_places bin_places(void) {
 
 size_t bin_transfer_bytes(void) {
   size_t bytes = 0;
-  for (unsigned c = 0; c < CACHED_CLASSES; c++)
-    bytes += load_relaxed(&transfers[c].n) * class_size(c);
+  for (unsigned node = 0; node < numa.count; node++)
+    for (unsigned c = 0; c < CACHED_CLASSES; c++)
+      bytes += load_relaxed(&transfer_at(node, c)->n) * class_size(c);
   return bytes;
 }
 
 enum slab_verdict bin_check(unsigned size_class, const void *p) {
-  struct bin *bin = &bins[size_class];
+  struct bin *bin = bin_at(node_of(p), size_class);
   enum slab_verdict verdict = SLAB_DOUBLE_FREE;
   lock_acquire(&bin->lock);
   memdesc_t d = memmap_get(arena_pfn(p));
@@ -416,22 +543,27 @@ enum slab_verdict bin_check(unsigned size_class, const void *p) {
 }
 
 void bin_lock_all(void) {
-  for (unsigned c = 0; c < CACHED_CLASSES; c++) lock_acquire(&transfers[c].lock);
-  for (unsigned c = 0; c < SLAB_CLASSES; c++) lock_acquire(&bins[c].lock);
+  for (unsigned node = 0; node < numa.count; node++)
+    for (unsigned c = 0; c < CACHED_CLASSES; c++) lock_acquire(&transfer_at(node, c)->lock);
+  for (unsigned node = 0; node < numa.count; node++)
+    for (unsigned c = 0; c < SLAB_CLASSES; c++) lock_acquire(&bin_at(node, c)->lock);
 }
 
 void bin_unlock_all(void) {
-  for (unsigned c = SLAB_CLASSES; c-- > 0;) lock_release(&bins[c].lock);
-  for (unsigned c = CACHED_CLASSES; c-- > 0;) lock_release(&transfers[c].lock);
+  for (unsigned node = numa.count; node-- > 0;)
+    for (unsigned c = SLAB_CLASSES; c-- > 0;) lock_release(&bin_at(node, c)->lock);
+  for (unsigned node = numa.count; node-- > 0;)
+    for (unsigned c = CACHED_CLASSES; c-- > 0;) lock_release(&transfer_at(node, c)->lock);
 }
 
 void bin_reset_all(void) {
-  for (unsigned c = SLAB_CLASSES; c-- > 0;) lock_reset(&bins[c].lock);
-  for (unsigned c = CACHED_CLASSES; c-- > 0;) lock_reset(&transfers[c].lock);
+  for (unsigned node = numa.count; node-- > 0;)
+    for (unsigned c = SLAB_CLASSES; c-- > 0;) lock_reset(&bin_at(node, c)->lock);
+  for (unsigned node = numa.count; node-- > 0;)
+    for (unsigned c = CACHED_CLASSES; c-- > 0;) lock_reset(&transfer_at(node, c)->lock);
 }
 
-bool bin_consistent(unsigned size_class) {
-  struct bin *bin = &bins[size_class];
+static bool consistent(unsigned node, struct bin *bin) {
   unsigned npartial = 0, nempty = 0, nguest = 0;
   size_t free_slots = 0;
   bool ok = true;
@@ -439,6 +571,7 @@ bool bin_consistent(unsigned size_class) {
   for (unsigned f = 0; f < FULLNESS_LISTS; f++)
     for (struct slab *s = bin->partial[f], *prev = NULL; s != NULL; prev = s, s = s->next) {
       ok = ok && slab_consistent(s) && s->prev == prev && s->state == SLAB_PARTIAL;
+      ok = ok && s->node == node;
       ok = ok && s->nfree > 0 && s->fullness == f && fullness_of(s) == f;
       ok = ok && (s->mesh == NULL || mesh_consistent(s));
       nempty += slab_is_empty(s);
@@ -446,9 +579,11 @@ bool bin_consistent(unsigned size_class) {
       npartial++;
     }
   for (struct slab *s = bin->guests; s != NULL; free_slots += s->nfree, nguest++, s = s->next)
-    ok = ok && slab_consistent(s) && s->state == SLAB_GUEST && mesh_consistent(s);
+    ok =
+        ok && slab_consistent(s) && s->state == SLAB_GUEST && s->node == node && mesh_consistent(s);
   for (struct slab *s = bin->isolated; s != NULL; free_slots += s->nfree, nguest++, s = s->next)
-    ok = ok && slab_consistent(s) && s->state == SLAB_ISOLATED && mesh_consistent(s);
+    ok = ok && slab_consistent(s) && s->state == SLAB_ISOLATED && s->node == node &&
+         mesh_consistent(s);
   for (struct slab *s = bin->retired; s != NULL; free_slots += s->nfree, nguest++, s = s->next)
     ok = ok && slab_consistent(s) && s->state == SLAB_RETIRED && !slab_is_empty(s);
   ok = ok && npartial + bin->nfull + nguest == bin->nslabs && nempty == bin->nempty &&
@@ -457,7 +592,17 @@ bool bin_consistent(unsigned size_class) {
   return ok;
 }
 
+bool bin_consistent(unsigned size_class) {
+  bool ok = true;
+  for (unsigned node = 0; node < numa.count; node++)
+    ok = ok && consistent(node, bin_at(node, size_class));
+  return ok;
+}
+
 void bin_fini_all(void) {
+  if (shelves != NULL) (void)sys->unreserve(shelves, shelves_bytes);
+  shelves = NULL;
+  shelves_bytes = 0;
   for (unsigned c = 0; c < SLAB_CLASSES; c++) bins[c] = (struct bin){.lock = LOCK_INIT(RANK_BIN)};
   for (unsigned c = 0; c < CACHED_CLASSES; c++)
     transfers[c] = (struct transfer){.lock = LOCK_INIT(RANK_TRANSFER)};

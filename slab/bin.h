@@ -1,4 +1,5 @@
-/* One bin per size class: its slabs, ordered by fullness, and a transfer area of loose objects.
+/* One bin per size class (and per node of memory, arch/numa.h): its slabs, ordered by fullness, and
+ * a transfer area of loose objects.
  *
  * Objects move in batches. A refill is served from the transfer area if it holds any, else from the
  * fullest slabs; a flush goes to the slabs' bitmaps, but where other threads free what one
@@ -37,6 +38,11 @@ void bin_free_now(unsigned size_class, void *object);
  * since the last call, unless `all`. True when something is left for a later call. */
 bool bin_trim(bool all);
 
+/* Bins and transfer areas of several nodes of memory, before these are published; for ever. False
+ * without memory. */
+nodiscard bool bin_open_nodes(unsigned count);
+
+/* Of one class, on all nodes. */
 struct bin_stats {
   size_t nslabs; /* all slabs of the class */
   size_t nfull;
@@ -49,10 +55,12 @@ struct bin_stats {
 
 void bin_stats(unsigned size_class, struct bin_stats *out);
 
-/* For readers in other processes: where bins and transfer areas are, an array of each. Offsets are
- * of fields of struct bin and of a transfer area's count. */
+/* For readers in other processes: where bins and transfer areas are, an array of each, and those of
+ * node 1 and further ones. Offsets are of fields of struct bin and of a transfer area's count. */
 struct bin_places {
   const void *bins, *transfers;
+  const void *shelves; /* address of a pointer: a record per node from 1 on, NULL without */
+  uint32_t shelf_stride, shelf_transfers; /* the bins are at the beginning */
   uint32_t bin_stride, nslabs, nblocked, free_slots, refills, flushes;
   uint32_t transfer_stride, transfer_n;
   size_t transfer_bytes; /* metadata of a transfer area in use */

@@ -20,7 +20,19 @@ struct bin {
   uint64_t refills, flushes;
 } cacheline_aligned;
 
-extern struct bin bins[SLAB_CLASSES];
+extern struct bin bins[SLAB_CLASSES]; /* of node 0 */
+
+struct bin *bin_of_node(unsigned node, unsigned size_class);
+
+/* Each class has a bin for each node (arch/numa.h). */
+static inline struct bin *bin_at(unsigned node, unsigned size_class) {
+  return likely(node == NODE_UNKNOWN) ? &bins[size_class] : bin_of_node(node, size_class);
+}
+
+/* For who knows that it is a slab of this bin, or locks the bin and looks whether it still is. */
+static inline struct bin *bin_of(const struct slab *slab, unsigned size_class) {
+  return bin_at(load_relaxed(&slab->node), size_class);
+}
 
 /* All of these need the bin's lock. */
 

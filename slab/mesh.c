@@ -339,6 +339,14 @@ bool mesh_release(struct slab *slab) {
   return ok;
 }
 
+uint32_t mesh_hosting(const struct slab *slab) {
+  uint32_t frames = 0;
+  if (slab->mesh == NULL) return 0;
+  for (const struct mesh_run *run = first_as_host(slab); run != NULL; run = next_of_host(run))
+    frames |= (uint32_t)(((uint64_t)1 << (run->at + run->n)) - ((uint64_t)1 << run->at));
+  return frames;
+}
+
 bool mesh_prepare(struct slab *slab) { return mesh_of(slab) != NULL; }
 
 void mesh_make_home(struct slab *slab, uint32_t frames) {

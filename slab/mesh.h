@@ -17,6 +17,17 @@
  *   host:  free & blocked = 0;  nfree = |free|
  *   blocked = the slots onto which a live slot of some run falls (of MOVING ones: fell)
  *
+ * A frame that is pinned for long gets memory of its own while its neighbours stay as they are
+ * (slab_move_out): its backing is FROZEN then. Nothing else changes, until the slab is empty or a
+ * fork has frozen all:
+ *
+ *   of a guest  its run stays LIVE and what lives there blocked in the host, whose slots the zone's
+ *               page still has: a little waste, but a slot that lies in two frames is one, and
+ *               freeing knows of no case more
+ *   of a host   its guests keep the zone's page, and block what they blocked; the host hands out of
+ *               its own. No guest is added (only HOME frames take any). The zone's page goes at
+ *               once when it has no guest, else with the host
+ *
  * Everything here is guarded by the lock of the class's bin, which host and guest share. */
 #ifndef QUIRE_SLAB_MESH_H
 #define QUIRE_SLAB_MESH_H
@@ -127,6 +138,9 @@ struct slab *mesh_leave(struct bin *bin, struct slab *slab);
 /* Without the lock, of a slab in which nothing lives: private memory again. False when the kernel
  * refuses: then its frames are given up for good, and it is gone. */
 bool mesh_release(struct slab *slab);
+
+/* The frames onto which runs of guests are mapped, or are about to be. */
+uint32_t mesh_hosting(const struct slab *slab);
 
 /* Gives a slab its record; false without memory. */
 bool mesh_prepare(struct slab *slab);

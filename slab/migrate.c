@@ -30,6 +30,7 @@ enum {
   LEAST_LIKELY = 12,
   RUNS_MAX = 32,
   TRIES_MAX = 4000,
+  LOOKS = 64, /* hosts that are looked at while others wait for the lock */
   GONE_MAX = RUNS_MAX + MESH_GONE_MAX
 };
 
@@ -95,9 +96,10 @@ enum owner_verdict slab_isolate(void *owner, pfn_t pfn) {
   struct slab *slab = owner;
   unsigned size_class = load_relaxed(&slab->size_class);
   if (!class_is_slab(size_class)) return OWNER_BUSY;
-  struct bin *bin = &bins[size_class];
+  struct bin *bin = bin_of(slab, size_class);
   lock_acquire(&bin->lock);
-  bool same = slab->size_class == size_class && still_owns(slab, pfn);
+  bool same =
+      slab->size_class == size_class && bin_of(slab, size_class) == bin && still_owns(slab, pfn);
   enum owner_verdict verdict = same ? take_out(bin, slab) : OWNER_BUSY;
   lock_release(&bin->lock);
   return verdict;
@@ -105,7 +107,7 @@ enum owner_verdict slab_isolate(void *owner, pfn_t pfn) {
 
 void slab_put_back(void *owner) {
   struct slab *slab = owner, *gone = NULL;
-  struct bin *bin = &bins[slab->size_class];
+  struct bin *bin = bin_of(slab, slab->size_class);
   lock_acquire(&bin->lock);
   list_take(&bin->isolated, slab);
   memmap_flag(slab->pfn, slab->nframes, MEMDESC_ISOLATED, false);
@@ -160,13 +162,14 @@ static bool thaw_one(struct bin *bin) {
 
 void slab_thaw_all(void) {
   for (unsigned c = 0; c < SLAB_CLASSES; c++)
-    while (thaw_one(&bins[c])) {
-    }
+    for (unsigned node = 0; node < numa.count; node++)
+      while (thaw_one(bin_at(node, c))) {
+      }
 }
 
 uint64_t slab_dirty(void *owner) {
   struct slab *slab = owner;
-  struct bin *bin = &bins[slab->size_class];
+  struct bin *bin = bin_of(slab, slab->size_class);
   lock_acquire(&bin->lock);
   uint32_t dirty = slab_live_frames(slab);
   lock_release(&bin->lock);
@@ -224,15 +227,18 @@ struct plan {
   struct host_list *hosts;
   struct mesh_run *runs[RUNS_MAX];
   unsigned nruns;
+  unsigned longest;                 /* frames to be moved at once */
   uint64_t lived[SLAB_WORDS_LARGE]; /* the guest's taken slots when it was made */
   uint32_t live;                    /* frames with life that are not mapped yet */
 };
 
-/* The slab that begins at a frame that the engine found, if it is still one that may host. */
-static struct slab *host_at(uint32_t pfn, unsigned size_class) {
+/* The slab that begins at a frame that the engine found, if it is still one that may host: of the
+ * guest's node, since they share a bin. */
+static struct slab *host_at(uint32_t pfn, const struct slab *guest) {
   memdesc_t d = memmap_peek((pfn_t){pfn});
-  if (memdesc_type(d) != MEMDESC_SLAB || memdesc_class(d) != size_class) return NULL;
+  if (memdesc_type(d) != MEMDESC_SLAB || memdesc_class(d) != guest->size_class) return NULL;
   struct slab *slab = memdesc_owner(d);
+  if (slab->node != guest->node) return NULL;
   bool may = slab->state == SLAB_PARTIAL || slab->state == SLAB_GUEST;
   return slab->pfn.n == pfn && may ? slab : NULL;
 }
@@ -288,13 +294,23 @@ static unsigned count_live(const struct plan *plan, unsigned first, unsigned n) 
   return count;
 }
 
-static struct mesh_run *place_run(struct plan *plan, unsigned first, unsigned n) {
+/* How far the search for a host has come. */
+struct search {
+  uint32_t next;
+  unsigned tries;
+};
+
+static bool is_over(const struct search *s, const struct plan *plan) {
+  return s->next >= plan->hosts->n || s->tries >= TRIES_MAX;
+}
+
+/* Looks at some of the hosts. */
+static struct mesh_run *place_run(struct plan *plan, unsigned first, unsigned n, struct search *s) {
   struct want w = {first, n, count_live(plan, first, n), mesh_period(plan->guest->size_class)};
-  unsigned tries = 0;
-  for (uint32_t i = 0; i < plan->hosts->n && tries < TRIES_MAX; i++) {
-    struct slab *host = host_at(plan->hosts->pfn[i], plan->guest->size_class);
+  for (unsigned looks = 0; looks < LOOKS && !is_over(s, plan); looks++) {
+    struct slab *host = host_at(plan->hosts->pfn[s->next++], plan->guest);
     if (host == NULL || host == plan->guest || !is_likely(host, &w)) continue;
-    struct mesh_run *run = place_on(plan, &w, host, &tries);
+    struct mesh_run *run = place_on(plan, &w, host, &s->tries);
     if (run != NULL) return run;
   }
   return NULL;
@@ -319,14 +335,18 @@ static bool up_to_date(struct plan *plan) {
   return plan->live != 0;
 }
 
-/* The lock is taken for each run, so that nobody waits for long. */
+/* The lock is taken for each run, and for some hosts at a time, so that nobody waits for long. */
 static bool place_one(struct plan *plan, unsigned first, unsigned n) {
   struct mesh_run *run = NULL;
+  struct search s = {0};
   /* What lies between may be mapped already. */
   if ((mapped_frames(plan->guest) & mask_of(first, n)) != 0) return false;
-  lock_acquire(&plan->bin->lock);
-  if (up_to_date(plan) && (plan->live & mask_of(first, n)) != 0) run = place_run(plan, first, n);
-  lock_release(&plan->bin->lock);
+  for (bool worth = true; run == NULL && worth && !is_over(&s, plan);) {
+    lock_acquire(&plan->bin->lock);
+    worth = up_to_date(plan) && (plan->live & mask_of(first, n)) != 0;
+    if (worth) run = place_run(plan, first, n, &s);
+    lock_release(&plan->bin->lock);
+  }
   if (run == NULL) return false;
   plan->runs[plan->nruns++] = run;
   return true;
@@ -351,15 +371,18 @@ static unsigned part(const struct plan *plan, unsigned first, unsigned n, unsign
   return middle;
 }
 
-/* As one run, or in two parts. All of the slab first, idle frames at its ends included: then it
- * makes one mapping less, since its neighbours begin where it ends. */
+/* As one run, or in two parts; in any case in runs that may be moved at once. All of the slab
+ * first, idle frames at its ends included: then it makes one mapping less, since its neighbours
+ * begin where it ends. */
 static void place(struct plan *plan, unsigned first, unsigned n, struct migration *m) {
   if (plan->nruns == RUNS_MAX || m->mappings_left <= plan->nruns) return;
-  if (n == plan->guest->nframes && place_one(plan, first, n)) return;
+  bool may = n <= plan->longest;
+  if (may && n == plan->guest->nframes && place_one(plan, first, n)) return;
   while (n > 0 && !(plan->live >> first & 1)) first++, n--;
   while (n > 0 && !(plan->live >> (first + n - 1) & 1)) n--;
-  if (n == 0 || place_one(plan, first, n)) return;
-  if (n / 2 < m->shortest || n == 1) return;
+  may = n <= plan->longest;
+  if (n == 0 || (may && place_one(plan, first, n))) return;
+  if (n == 1 || (may && n / 2 < m->shortest)) return;
   unsigned front = part(plan, first, n, m->shortest);
   place(plan, first, front, m);
   place(plan, first + front, n - front, m);
@@ -367,9 +390,10 @@ static void place(struct plan *plan, unsigned first, unsigned n, struct migratio
 
 static void make_plan(struct plan *plan, struct slab *guest, struct migration *m) {
   plan->guest = guest;
-  plan->bin = &bins[guest->size_class];
+  plan->bin = bin_of(guest, guest->size_class);
   plan->hosts = &m->hosts[guest->size_class];
   plan->nruns = 0;
+  plan->longest = lift_longest();
   lock_acquire(&plan->bin->lock);
   look_at_guest(plan);
   lock_release(&plan->bin->lock);
@@ -478,16 +502,18 @@ static void settle_span(struct plan *plan, const struct span *s, struct migratio
     finish_run(plan, run, s->moved[i]);
   }
   if (s->at_home == 0) return;
+  bool was_host = guest->mesh->home != 0;
   lock_acquire(&plan->bin->lock);
   mesh_make_home(guest, s->at_home);
   lock_release(&plan->bin->lock);
+  if (was_host) return;
   host_list_add(plan->hosts, guest->pfn);
   m->hosts_made++;
 }
 
 /* Runs [from, to) of the plan, and frames that are to be hosts. */
-static void move_span(struct plan *plan, unsigned from, unsigned to, uint32_t home,
-                      struct migration *m) {
+static int move_span(struct plan *plan, unsigned from, unsigned to, uint32_t home,
+                     struct migration *m) {
   struct span s = {.from = from, .to = to, .home = home};
   uint32_t span = home;
   for (unsigned i = from; i < to; i++) span |= mask_of(plan->runs[i]->first, plan->runs[i]->n);
@@ -506,6 +532,7 @@ static void move_span(struct plan *plan, unsigned from, unsigned to, uint32_t ho
   settle_span(plan, &s, m);
   /* What neither keeps its memory nor lives at home has none any more. */
   if (err == 0) now_hollow(plan->guest, all & ~s.back & ~(s.at_home & plan->live));
+  return err;
 }
 
 static void sort_runs(struct plan *plan) {
@@ -524,16 +551,29 @@ static uint32_t placed_frames(const struct plan *plan) {
   return placed;
 }
 
-static void move_all(struct plan *plan, struct migration *m) {
+static unsigned first_frame(const struct plan *plan, unsigned from, uint32_t home) {
+  unsigned first = home != 0 ? (unsigned)__builtin_ctz(home) : 32;
+  return from < plan->nruns && plan->runs[from]->first < first ? plan->runs[from]->first : first;
+}
+
+/* The plan's runs and the frames that are to be hosts, from the lowest on, lift by lift: each as
+ * long as others may be kept waiting, and none across what is mapped already. */
+static void move_all(struct plan *plan, uint32_t home, struct migration *m) {
   uint32_t mapped = mapped_frames(plan->guest);
   sort_runs(plan);
-  for (unsigned from = 0, to; from < plan->nruns; from = to) {
-    unsigned first = plan->runs[from]->first;
-    for (to = from + 1; to < plan->nruns; to++) {
+  for (unsigned from = 0, to; from < plan->nruns || home != 0; from = to) {
+    unsigned first = first_frame(plan, from, home), stop = first + plan->longest;
+    stop = (unsigned)size_min(size_min(stop, first + run_at(~mapped, first)), 32);
+    for (to = from; to < plan->nruns; to++) {
       unsigned end = plan->runs[to]->first + plan->runs[to]->n;
-      if (mapped & mask_of(first, end - first)) break;
+      if (end > stop && (to > from || plan->runs[to]->first > first)) break;
+      if (end > stop) stop = end; /* longer than it should be by now */
     }
-    move_span(plan, from, to, 0, m);
+    if (to < plan->nruns && plan->runs[to]->first < stop) stop = plan->runs[to]->first;
+    uint32_t at_home = home & mask_of(first, stop - first);
+    home &= ~at_home;
+    /* One that is refused a part is no host with the rest. */
+    if (move_span(plan, from, to, at_home, m) != 0) home = 0;
   }
 }
 
@@ -545,7 +585,7 @@ static void become_host(struct plan *plan, struct migration *m) {
   lock_acquire(&plan->bin->lock);
   bool ok = mesh_prepare(slab);
   lock_release(&plan->bin->lock);
-  if (ok) move_span(plan, 0, 0, slab_all_frames(slab), m);
+  if (ok) move_all(plan, slab_all_frames(slab), m);
 }
 
 /* Where mappings are plenty, a slab most of which fits is a guest with that and a host with the
@@ -560,12 +600,11 @@ static void mesh(struct slab *guest, struct migration *m) {
   bool untouched = mapped_frames(guest) == 0;
   bool plenty = m->shortest == 1 && m->mappings_left > plan.nruns + unplaced;
   if (unplaced != 0 && untouched && plenty && unplaced * 10 <= live * MIXED_TENTHS) {
-    sort_runs(&plan);
-    move_span(&plan, 0, plan.nruns, rest, m);
+    move_all(&plan, rest, m);
   } else if (unplaced * 10 > live && untouched && m->mappings_left > 2) {
     become_host(&plan, m);
   } else {
-    move_all(&plan, m);
+    move_all(&plan, 0, m);
     m->unplaced += unplaced;
   }
 }

@@ -9,7 +9,13 @@
 /* Counts a pin of the objects that [p, p + *length) touches, which begins in frame pfn of this
  * slab; *length becomes as much of it as lies in the slab. 0; -EINVAL: not a slab's any more, or
  * not all of it is allocated; -EBUSY; -EOVERFLOW. */
-nodiscard int slab_pin(struct slab *slab, const void *p, size_t *length, enum pin_kind kind);
+nodiscard int slab_pin(struct slab *slab, const void *p, size_t *length);
+
+/* Moves what lies in these frames (at most 32, of slabs that are pinned) out of the zone and gives
+ * it pages of its own; see mesh.h for what that means to hosts and guests. Called by the thread
+ * that opened the zone, between its moves. 0 or a negative errno: then some of them may still be
+ * the zone's, and nothing else is different. */
+int slab_move_out(pfn_t pfn, size_t n);
 
 /* Takes one back, if there is any; *length as above. */
 void slab_unpin(struct slab *slab, const void *p, size_t *length);

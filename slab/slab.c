@@ -66,6 +66,7 @@ struct slab *slab_new(unsigned size_class) {
   slab->pins = 0;
   slab->holes = 0;
   slab->skip = 0;
+  store_relaxed(&slab->node, (uint8_t)frames_node(run.pfn));
   slab->mesh = NULL;
   free_all_slots(slab);
   memmap_set(slab->pfn, slab->nframes, memdesc_make(MEMDESC_SLAB, size_class, slab));
@@ -197,6 +198,7 @@ bool slab_consistent(const struct slab *slab) {
   if (slab->nslots % 64 != 0 && slab->free[slab_words(slab) - 1] >> slab->nslots % 64 != 0)
     return false;
   if (nfree != slab->nfree || slab->nslots != size_classes[slab->size_class].nslots) return false;
+  if (slab->node != frames_node(slab->pfn)) return false;
   for (unsigned i = 0; i < slab->nframes; i++) {
     memdesc_t d = memmap_peek(pfn_add(slab->pfn, i));
     if (memdesc_type(d) != MEMDESC_SLAB || memdesc_owner(d) != slab) return false;

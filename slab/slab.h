@@ -44,7 +44,8 @@ struct slab {
   uint16_t pins;      /* promises that its memory doesn't change */
   uint32_t holes;     /* bit i: frame i holds no memory of its own */
   uint16_t nfree_max; /* more free slots than this belong in an emptier list */
-  uint16_t skip;      /* attempts of compaction to pass over, since a page was pinned */
+  uint8_t skip;       /* attempts of compaction to pass over, since a page was pinned */
+  uint8_t node;       /* its hugepage's, and which of the class's bins it is in */
   struct mesh *mesh;  /* its part in meshing, mostly NULL */
   uint64_t free[];    /* SLAB_WORDS_SMALL, or SLAB_WORDS_LARGE where a slab has over 512 slots */
 };

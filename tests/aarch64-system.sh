@@ -17,6 +17,8 @@ fi
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=tests/aarch64/build.sh
 . tests/aarch64/build.sh
+# shellcheck source=tests/aarch64/initramfs.sh
+. tests/aarch64/initramfs.sh
 # Emulation is slow; what takes other threads' caches is what this machine is for.
 steps=${QUIRE_STEPS:-2000}
 hammer=${QUIRE_STEPS:-3000000}
@@ -52,24 +54,6 @@ for program in aarch64/init background/caches; do
   fi
 done
 
-# ---- the initramfs: a cpio archive of the kind "newc" ----
-inode=0
-pad() { head -c $(((4 - $1 % 4) % 4)) /dev/zero; }
-member() { # path mode [file] [major minor]
-  local size=0
-  [[ -z ${3:-} ]] || size=$(stat -c %s "$3")
-  inode=$((inode + 1))
-  printf '070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\0' $inode $(($2)) 0 0 1 0 "$size" \
-    0 0 "${4:-0}" "${5:-0}" $((${#1} + 1)) 0 "$1"
-  pad $((110 + ${#1} + 1))
-  [[ -z ${3:-} ]] || cat "$3"
-  pad "$size"
-}
-directory() { member "$1" 0040755; }
-program() { # path file
-  ${prefix}strip -o $out/stripped "$2"
-  member "$1" 0100755 $out/stripped
-}
 archive() {
   local name
   for name in dev proc sys tmp lib tests preloaded; do directory $name; done
@@ -91,27 +75,8 @@ timeout --foreground $seconds qemu-system-aarch64 -M virt -cpu cortex-a72 -smp 2
   </dev/null >$console.raw 2>&1
 tr -d '\r' <$console.raw >$console
 
-# What each program printed, named; a program that died or said nothing can't say so itself.
-lines=$(awk '
-  $1 == "BEGIN" { name = $2; sub(/_test$/, "", name); where = "in " name; said = failed = 0; next }
-  $1 == "END" {
-    if ($2 == "all") whole = 1
-    else if ($3 != 0 && !failed) print "FAIL " name ": ended with wait status " $3 ": " last
-    else if (!said) print "FAIL " name ": tested nothing"
-    where = "after " name
-    next
-  }
-  /^(PASS|FAIL|SKIP) / {
-    # This machine is for taking caches: nothing of that may be left out.
-    verdict = $1 == "SKIP" && name == "tcache" ? "FAIL" : $1
-    said++
-    failed += verdict == "FAIL"
-    sub(/^[A-Z]+ /, "")
-    print verdict, name "." $0
-    next
-  }
-  NF > 0 { last = $0 }
-  END { if (!whole) print "FAIL machine: stopped " where ": " last }' $console)
+# This machine is for taking caches: nothing of that may be left out.
+lines=$(what_was_said tcache $console)
 echo "$lines"
 grep -q '^FAIL ' <<<"$lines" && status=1
 exit $status

@@ -20,7 +20,7 @@ for source in tests/unit/*_test.c; do
   name=$(basename "$source" .c)
   build_test "$name" || { status=1; continue; }
   # These are about memory that is mapped twice, and mremap of no length fails there.
-  case $name in compact_test | compaction_test | mesh_test | mover_test | zone_test)
+  case $name in compact_test | compaction_test | mesh_test | migrate_test | move_out_test | mover_test | zone_test)
     echo "SKIP $name: qemu-user can't map memory twice; tests/aarch64-system.sh runs it"
     continue ;;
   esac

@@ -100,6 +100,9 @@ export work
 for huge in never auto always; do
   check "huge:$huge" env LD_PRELOAD="$lib" QUIRE_CONF=huge:$huge "$work/sparse" mesh
 done
+for stall in 10 100000; do
+  check "compact_stall:$stall" env LD_PRELOAD="$lib" QUIRE_CONF=compact_stall:$stall "$work/sparse" mesh
+done
 check "compact:aggressive, unasked" env LD_PRELOAD="$lib" QUIRE_CONF=compact:aggressive,background_threshold:1M "$work/sparse" alone
 check "compact:off maps nothing" env LD_PRELOAD="$lib" QUIRE_CONF=compact:off "$work/sparse" hollow
 check "background:off gives back what is empty" env LD_PRELOAD="$lib" QUIRE_CONF=background:off "$work/sparse" hollow

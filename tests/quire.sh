@@ -113,7 +113,7 @@ completes() { # NAME EXPECTED WORD...: the last word is completed
 }
 completes completes_commands "purge" quire pu
 completes completes_options "--prometheus" quire stat --p
-completes completes_allocator_options "--compact= --compact_cpu= --compact_force= --compact_maps=" quire run --compact
+completes completes_allocator_options "--huge= --huge_threshold=" quire run --huge
 
 # ---- processes that can't be looked at ----
 
@@ -262,13 +262,16 @@ kill -STOP "$sparse"
 says compact_stopped 1 'has not answered within 0.3 s' "$quire" compact --timeout=0.3 "$sparse"
 kill -CONT "$sparse"
 says compact_after_stop 0 'gained by compact' "$quire" compact "$sparse"
-for ((i = 0; i < rounds; i++)); do "$quire" purge "$sparse" >/dev/null & done
+for ((i = 0; i < rounds; i++)); do
+  "$quire" purge "$sparse" >/dev/null &
+  "$quire" compact "$sparse" >/dev/null &
+done
 failed=0
 for job in $(jobs -p); do
   case " ${pids[*]} " in *" $job "*) ;; *) wait "$job" || failed=$((failed + 1)) ;; esac
 done
 ((failed == 0)) && kill -0 "$sparse"
-verdict many_askers "$failed of $rounds were not answered"
+verdict many_askers "$failed of $((2 * rounds)) were not answered"
 
 SANITIZE='' compile "$dir/refuse" tests/compact/refuse.c
 if "$dir/refuse" kill true >/dev/null && [[ $(id -u) == 0 ]]; then

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs the Debian packages that quire needs and that are missing; nothing else is touched.
 #
-#   tools/deps.sh [build] [demo] [check] [bench] [aarch64]     (no argument: all of them but aarch64)
+#   tools/deps.sh [build] [demo] [check] [bench] [aarch64] [numa]     (no argument: the first four)
 #
+# numa is what tests/numa-system.sh needs: an emulator and a kernel for it.
 # aarch64 is what tests/aarch64-system.sh needs: 150 MB to fetch, and a kernel that only Debian has as a package
 # that can be installed on another machine.
 #
@@ -17,7 +18,7 @@ export LC_ALL=C
 build='gcc g++ libc6-dev pkg-config|pkgconf liburing-dev libhwloc-dev
   libjansson-dev libncurses-dev libmicrohttpd-dev libcairo2-dev'
 demo='redis-server redis-tools libjemalloc2'
-check='libcunit1-dev clang clang-format llvm
+check='libcunit1-dev libhwloc15 clang clang-format llvm
   libclang-rt-14-dev|libclang-rt-16-dev|libclang-rt-19-dev
   gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
   redis-server redis-tools python3
@@ -30,6 +31,8 @@ bench='libbenchmark-dev libjemalloc2
   redis-server redis-tools sqlite3 libsqlite3-dev python3 nodejs'
 aarch64='gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm
   debian-installer-12-netboot-arm64|debian-installer-13-netboot-arm64'
+numa='libhwloc15 qemu-system-x86
+  debian-installer-12-netboot-amd64|debian-installer-13-netboot-amd64'
 
 needs=
 for role in ${*:-build demo check bench}; do
@@ -39,7 +42,8 @@ for role in ${*:-build demo check bench}; do
     check) needs="$needs $build $check" ;;
     bench) needs="$needs $build $bench" ;;
     aarch64) needs="$needs $build $aarch64" ;;
-    *) echo "deps: no role '$role' (build, demo, check, bench, aarch64)" >&2; exit 2 ;;
+    numa) needs="$needs $build $numa" ;;
+    *) echo "deps: no role '$role' (build, demo, check, bench, aarch64, numa)" >&2; exit 2 ;;
   esac
 done
 

@@ -32,6 +32,8 @@ enum {
   GUARDED = 1024,
   HOT = 4, /* mutexes that everybody wants */
   MANY_THREADS = OWNERS + 4,
+  HOLD_ONE_IN = 64,  /* of the chances to pin an object: what was pinned is meshed no more */
+  PIN_LONG = 1,      /* QUIRE_PIN_LONG */
   CHILD_WAIT = 2000, /* changes that a parent makes between a child's looks */
 };
 
@@ -58,7 +60,9 @@ static _Atomic uint64_t *progress; /* of all threads; a forked child sees its pa
 static _Atomic uint64_t *parent_stops;
 static _Atomic unsigned obeyed; /* workers that have done what the wave asks for */
 static _Atomic uint64_t passes, gains, gained, meshed_seen, forks, child_compactions;
+static _Atomic uint64_t holds;
 static size_t (*compact)(void);
+static int (*pin)(const void *, size_t, int), (*unpin)(const void *, size_t, int);
 static bool in_child;
 
 /* ---- contents ---- */
@@ -345,9 +349,34 @@ static void empty_parcels(struct owner *o) {
   }
 }
 
+int hold(const void *p, size_t size) {
+  int err;
+  while ((err = pin(p, size, PIN_LONG)) == EBUSY) sched_yield();
+  return err;
+}
+
+void let_go(const void *p, size_t size) {
+  int err = unpin(p, size, PIN_LONG);
+  if (err != 0) lost(p, "unpin: %s", strerror(err));
+}
+
+/* For as long as it takes to change some others, and of meshed memory too. */
+static void hold_and_use(struct owner *o, struct cell *c) {
+  int err = hold(c->p, c->size);
+  if (err != 0) lost(c->p, "pin: %s", strerror(err));
+  for (unsigned i = pick(o, 8); i > 0; i--) {
+    touch(c);
+    struct cell *other = &o->cells[pick(o, o->ncells)];
+    if (other->p != NULL) cell_rewrite(o, other);
+    cell_check(o, c, "pinned for long");
+  }
+  let_go(c->p, c->size);
+  atomic_fetch_add_explicit(&holds, 1, memory_order_relaxed);
+}
+
 static void use(struct owner *o, struct cell *c, const struct tools *t, unsigned percent) {
   cell_check(o, c, "in use");
-  switch (pick(o, 16)) {
+  switch (pick(o, 17)) {
   case 0:
     cell_rewrite(o, c);
     break;
@@ -380,6 +409,9 @@ static void use(struct owner *o, struct cell *c, const struct tools *t, unsigned
   case 9:
   case 10:
     count(o);
+    break;
+  case 11:
+    if (pick(o, HOLD_ONE_IN) == 0) hold_and_use(o, c);
     break;
   default:
     touch(c);
@@ -602,6 +634,9 @@ int main(int argc, char **argv) {
   directory = argv[2];
   compact = (size_t(*)(void))dlsym(RTLD_DEFAULT, "quire_compact");
   if (compact == NULL) lost(NULL, "no quire_compact: the library is not loaded");
+  pin = (int (*)(const void *, size_t, int))dlsym(RTLD_DEFAULT, "quire_pin");
+  unpin = (int (*)(const void *, size_t, int))dlsym(RTLD_DEFAULT, "quire_unpin");
+  need(pin != NULL && unpin != NULL, "dlsym");
   progress = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   need(progress != MAP_FAILED, "mmap");
   parent_stops = progress + 1;
@@ -623,10 +658,10 @@ int main(int argc, char **argv) {
   uint64_t checked = 0;
   for (unsigned i = 0; i < OWNERS; i++) checked += owners[i].checked;
   printf("%lu objects checked, %lu changes, %u waves; %lu passes, %lu with gain, %lu MiB in all; "
-         "%lu forks, %lu children compacted\n",
+         "%lu forks, %lu children compacted, %lu pins\n",
          (unsigned long)checked, (unsigned long)*progress, atomic_load(&wave),
          (unsigned long)passes, (unsigned long)gains, (unsigned long)(gained >> 20),
-         (unsigned long)forks, (unsigned long)child_compactions);
+         (unsigned long)forks, (unsigned long)child_compactions, (unsigned long)holds);
   if (no_ring != NULL) printf("SKIP io_uring: %s\n", no_ring);
   if (no_direct != NULL) printf("SKIP O_DIRECT: %s\n", no_direct);
   if (gains == 0) lost(NULL, "compaction has gained nothing");

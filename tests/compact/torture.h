@@ -66,6 +66,10 @@ void cell_rewrite(struct owner *o, struct cell *c);
 void cell_begin(struct cell *c);
 void cell_filled(struct owner *o, struct cell *c, uint64_t key, const char *when);
 
+/* Pins for long; retried while it is being moved. 0 or an error number. */
+int hold(const void *p, size_t size);
+void let_go(const void *p, size_t size);
+
 void make_file(void);
 
 /* Threads; run_ring gets an _Atomic unsigned that it counts up when its buffers are registered. */

@@ -20,6 +20,8 @@ enum {
   DEPTH = 32,
   PIPES = 8,
   UNREGISTER_WAVE = 4,
+  HELD = 16, /* objects that are pinned and registered at a time */
+  HELD_ROUNDS = 64,
   SCRATCH = BUFFERS * BUFFER_SIZE,
 };
 
@@ -268,6 +270,46 @@ static void use_objects(struct owner *o) {
   }
 }
 
+/* Objects wherever their memory is by now, pinned and then registered: what arrives in them is
+ * seen, whatever was forked or stored between. */
+static void use_pinned_objects(struct owner *o) {
+  struct iovec iov[HELD];
+  struct cell *cells[HELD];
+  void *data;
+  unsigned n = 0;
+  while (n < HELD) {
+    struct cell *c = &o->cells[pick(o, o->ncells)];
+    bool twice = false;
+    for (unsigned i = 0; i < n; i++) twice = twice || cells[i] == c;
+    if (twice) continue;
+    if (c->p == NULL) cell_make(o, c, 16 + pick(o, 1008), 16);
+    cell_check(o, c, "before it is pinned");
+    need(hold(c->p, c->size) == 0, "pin");
+    cells[n] = c;
+    iov[n++] = (struct iovec){c->p, c->size};
+  }
+  int err = io_uring_register_buffers(&ring.ring, iov, HELD);
+  if (err != 0) lost(NULL, "register pinned objects: %s", strerror(-err));
+  for (unsigned round = 0; round < HELD_ROUNDS; round++) {
+    unsigned i = pick(o, HELD);
+    uint64_t word = pick(o, FILE_WORDS - 65536);
+    struct cell *c = cells[i];
+    cell_rewrite(o, c);
+    for (unsigned k = pick(o, 32); k > 0; k--) sched_yield(); /* forks, compaction */
+    cell_check(o, c, "registered");
+    struct io_uring_sqe *sqe = next_sqe();
+    cell_begin(c);
+    io_uring_prep_read_fixed(sqe, ring.known, c->p, c->size, word * 8, (int)i);
+    io_uring_sqe_set_data(sqe, NULL);
+    int got = wait_one(&data);
+    if (got != (int)c->size) lost(c->p, "read into a pinned object: %d", got);
+    cell_filled(o, c, file_key(word), "a pinned object read into");
+  }
+  err = io_uring_unregister_buffers(&ring.ring);
+  if (err != 0) lost(NULL, "unregister pinned objects: %s", strerror(-err));
+  for (unsigned i = 0; i < HELD; i++) let_go(cells[i]->p, cells[i]->size);
+}
+
 void *run_ring(void *arg) {
   struct owner *o = &owners[RING];
   char path[600];
@@ -291,6 +333,7 @@ void *run_ring(void *arg) {
     if (ring.registered) use_buffer(o);
     if (ring.registered && atomic_load(&wave) >= UNREGISTER_WAVE) unregister_buffers();
     use_objects(o);
+    if (!ring.registered && pick(o, 16) == 0) use_pinned_objects(o);
   }
   if (ring.registered) unregister_buffers();
   io_uring_queue_exit(&ring.ring);

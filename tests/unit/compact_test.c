@@ -30,7 +30,7 @@ struct object {
 static struct object objects[MOST];
 static size_t nobjects;
 static uint32_t next_pattern;
-static const struct compact_options defaults = {.map_share = 50, .inherited = -1};
+static const struct compact_options defaults = {.map_share = 50, .stall_us = 200, .inherited = -1};
 
 static size_t words_of(const struct object *o) {
   return class_size(o->size_class) / sizeof(uint32_t);
@@ -340,6 +340,42 @@ static void dense_hugepages_become_hosts_whole(void) {
   end();
 }
 
+enum { FIRST_LIFTS = 16 }; /* by which it has learnt what they take */
+
+static size_t longest_lift, lifts;
+
+static void lifts_take_time(enum fake_zone_call call, char *p, unused char *to, size_t length) {
+  if (call != FAKE_ZONE_SHIFT || !arena_contains(p)) return;
+  fake.cpu_us += 40 + 4 * (length / FRAME_SIZE);
+  if (++lifts > FIRST_LIFTS) longest_lift = size_max(longest_lift, length / FRAME_SIZE);
+}
+
+/* Nothing is moved at once that takes longer than others may have to wait. */
+static void pieces_are_as_short_as_the_budget_wants(void) {
+  static const unsigned budgets[] = {20, 100, 200, 10000};
+  size_t made[array_size(budgets)];
+  for (unsigned i = 0; i < array_size(budgets); i++) {
+    struct compact_options few = defaults;
+    begin();
+    few.stall_us = budgets[i];
+    compact_configure(&few);
+    make_hosts();
+    longest_lift = lifts = 0;
+    fake_zone.seen = lifts_take_time;
+    run_pass(true);
+    fake_zone.seen = NULL;
+    made[i] = lifts;
+    CU_ASSERT_TRUE(stats_now().converted > 0);
+    CU_ASSERT_TRUE(longest_lift == 1 || 40 + 4 * longest_lift <= budgets[i] + budgets[i] / 8);
+    CU_ASSERT_TRUE(longest_lift <= 64);
+    CU_ASSERT_TRUE(intact());
+    CU_ASSERT_TRUE(i == 0 || made[i] <= made[i - 1]);
+    end();
+  }
+  CU_ASSERT_TRUE(made[0] > 4 * made[array_size(budgets) - 1]);
+  compact_configure(&defaults);
+}
+
 static void what_refused_is_skipped_for_a_while(void) {
   begin();
   make_hosts();
@@ -533,6 +569,7 @@ static const struct unit_test tests[] = {
     {"steps_are_short_and_add_up", steps_are_short_and_add_up},
     {"the_program_goes_on_between_steps", the_program_goes_on_between_steps},
     {"dense_hugepages_become_hosts_whole", dense_hugepages_become_hosts_whole},
+    {"pieces_are_as_short_as_the_budget_wants", pieces_are_as_short_as_the_budget_wants},
     {"what_refused_is_skipped_for_a_while", what_refused_is_skipped_for_a_while},
     {"half_a_hugepage_becomes_plain_again", half_a_hugepage_becomes_plain_again},
     {"no_memory_for_lists_is_no_failure", no_memory_for_lists_is_no_failure},

@@ -11,7 +11,9 @@
 #include "arch/sys.h"
 #include "page/compact.h"
 #include "page/zone.h"
+#include "quire.h"
 #include "slab/bin.h"
+#include "slab/pin.h"
 #include "tests/unit/check.h"
 #include "tests/unit/fake_zone.h"
 #include "tests/unit/random.h"
@@ -20,7 +22,7 @@
 
 enum { SIZE = 256, MOST = 400000, LOOK_MS = 250 };
 
-static const struct compact_options defaults = {.map_share = 50, .inherited = -1};
+static const struct compact_options defaults = {.map_share = 50, .stall_us = 200, .inherited = -1};
 static void *objects[MOST];
 static size_t nobjects;
 
@@ -380,6 +382,224 @@ static void refused_freezes_share_no_object(void) {
   end();
 }
 
+/* ---- pins for long ---- */
+
+static pfn_t frame_of(size_t i) { return arena_pfn(objects[i]); }
+
+/* An object that another slab's frame holds; nobjects when there is none. */
+static size_t a_meshed_object(void) {
+  size_t i = 0;
+  while (i < nobjects && zone_backing(frame_of(i)) != ZONE_GUEST) i++;
+  return i;
+}
+
+/* A sparse heap, meshed by the background thread, or by turns of this one. */
+static size_t begin_meshed(bool with_thread) {
+  begin();
+  fake.real_clock = with_thread;
+  make_sparse(8 << 20);
+  for (size_t i = 0; i < nobjects; i++) memset(objects[i], (int)i, SIZE);
+  if (with_thread) {
+    options.background_threshold = 1000;
+    background_consider(1000);
+    CU_ASSERT_TRUE_FATAL(background_running());
+    (void)compaction_now();
+  } else {
+    compaction_pressed();
+    (void)turn();
+  }
+  size_t i = a_meshed_object();
+  CU_ASSERT_TRUE_FATAL(i < nobjects);
+  return i;
+}
+
+static bool holds_own(size_t i) {
+  for (size_t k = 0; k < SIZE; k++)
+    if (((char *)objects[i])[k] != (char)i) return false;
+  return true;
+}
+
+static bool all_hold_own(void) {
+  for (size_t i = 0; i < nobjects; i++)
+    if (!holds_own(i)) return false;
+  return true;
+}
+
+static void pins_for_long_move_memory_out(void) {
+  size_t i = begin_meshed(true), moved = 0;
+  CU_ASSERT_EQUAL(quire_pin(objects[i], SIZE, QUIRE_PIN_TRANSIENT), 0);
+  CU_ASSERT_TRUE(zone_is_shared(frame_of(i), 1)); /* not for these */
+  CU_ASSERT_EQUAL(quire_unpin(objects[i], SIZE, QUIRE_PIN_TRANSIENT), 0);
+  for (; i < nobjects && moved < 200; i += 7) {
+    bool shared = zone_is_shared(frame_of(i), 1);
+    CU_ASSERT_EQUAL(quire_pin(objects[i], SIZE, QUIRE_PIN_LONG), 0);
+    CU_ASSERT_FALSE(zone_is_shared(frame_of(i), 1));
+    CU_ASSERT_TRUE(holds_own(i));
+    moved += shared;
+  }
+  CU_ASSERT_TRUE(moved > 100);
+  CU_ASSERT_EQUAL(zone_state(), ZONE_OPEN);
+  CU_ASSERT_TRUE(zone_now().guest > 0);
+  CU_ASSERT_TRUE(pin_consistent());
+  (void)compaction_now(); /* with these pinned */
+  CU_ASSERT_TRUE(pin_consistent());
+  CU_ASSERT_TRUE(all_hold_own());
+  size_t before = nobjects; /* what the hosts hand out from now on reaches nobody else */
+  get(8 << 20);
+  for (size_t k = before; k < nobjects; k++) memset(objects[k], (int)k, SIZE);
+  CU_ASSERT_TRUE(all_hold_own());
+  background_stop();
+  CU_ASSERT_TRUE(all_hold_own());
+  end();
+}
+
+/* The zone stays open, and a part of a guest is frozen: it is no ordinary slab for that. */
+static void what_was_moved_out_is_not_thawed(void) {
+  size_t i = begin_meshed(false);
+  struct slab *guest = memdesc_owner(memmap_get(frame_of(i)));
+  CU_ASSERT_EQUAL(guest->state, SLAB_GUEST);
+  unsigned first = 0;
+  while (zone_backing(pfn_add(guest->pfn, first)) != ZONE_GUEST) first++;
+  CU_ASSERT_EQUAL(slab_move_out(pfn_add(guest->pfn, first), 1), 0);
+  compaction_pressed();
+  (void)turn();
+  CU_ASSERT_EQUAL(zone_state(), ZONE_OPEN);
+  CU_ASSERT_EQUAL(guest->state, SLAB_GUEST);
+  size_t before = nobjects;
+  get(8 << 20);
+  for (size_t k = before; k < nobjects; k++) memset(objects[k], (int)k, SIZE);
+  CU_ASSERT_TRUE(all_hold_own());
+  (void)compaction_turn(fake.now, false);
+  end();
+}
+
+/* Neither pinned nor anything else is different then. */
+static void refused_pins_change_nothing(void) {
+  size_t i = begin_meshed(false);
+  struct slab *slab = memdesc_owner(memmap_get(frame_of(i)));
+  CU_ASSERT_FALSE(background_running()); /* an open zone, and nobody to ask */
+  CU_ASSERT_EQUAL(quire_pin(objects[i], SIZE, QUIRE_PIN_LONG), EBUSY);
+  CU_ASSERT_EQUAL(zone_backing(frame_of(i)), ZONE_GUEST);
+  CU_ASSERT_EQUAL(slab->pins, 0);
+  CU_ASSERT_EQUAL(pin_frames(), 0);
+  (void)compaction_turn(fake.now, false);
+  end();
+  i = begin_meshed(true);
+  slab = memdesc_owner(memmap_get(frame_of(i)));
+  fake_zone_refuse(FAKE_ZONE_FREEZE, -ENOMEM, 1, 1);
+  CU_ASSERT_EQUAL(quire_pin(objects[i], SIZE, QUIRE_PIN_LONG), EBUSY);
+  CU_ASSERT_EQUAL(zone_backing(frame_of(i)), ZONE_GUEST);
+  CU_ASSERT_EQUAL(slab->pins, 0);
+  CU_ASSERT_EQUAL(pin_frames(), 0);
+  fake.refuse[FAKE_POPULATE] = -ENOMEM;
+  CU_ASSERT_EQUAL(quire_pin(objects[i], SIZE, QUIRE_PIN_LONG), EBUSY);
+  CU_ASSERT_EQUAL(slab->pins, 0);
+  fake.refuse[FAKE_POPULATE] = 0;
+  CU_ASSERT_EQUAL(quire_pin(objects[i], SIZE, QUIRE_PIN_LONG), 0);
+  CU_ASSERT_TRUE(all_hold_own());
+  CU_ASSERT_EQUAL(quire_unpin(objects[i], SIZE, QUIRE_PIN_LONG), 0);
+  background_stop();
+  end();
+}
+
+static uint32_t holding, held, over;
+
+/* Stands for a callback of the program's that waits: the thread comes to nothing else. */
+static void hold_here(enum fake_zone_call call, unused char *p, unused char *to,
+                      unused size_t length) {
+  if (call != FAKE_ZONE_SHIFT || exchange_acq_rel(&holding, 0) == 0) return;
+  store_release(&held, 1);
+  while (load_acquire(&held)) sched_yield();
+}
+
+static void *compact_once(unused void *arg) {
+  (void)compaction_now();
+  store_release(&over, 1);
+  return NULL;
+}
+
+/* Such a callback may be waiting for the very thread that pins. */
+static void a_pin_does_not_wait_for_ever(void) {
+  size_t i = begin_meshed(true);
+  pthread_t thread;
+  size_t before = nobjects;
+  get(8 << 20);
+  for (size_t k = nobjects; k-- > before;) {
+    if (k % 8 == 0) continue;
+    bin_free_now(class_of(SIZE), objects[k]);
+    objects[k] = objects[--nobjects];
+  }
+  for (size_t k = before; k < nobjects; k++) memset(objects[k], (int)k, SIZE);
+  holding = 1;
+  held = over = 0;
+  fake_zone.seen = hold_here;
+  CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, compact_once, NULL), 0);
+  while (!load_acquire(&held) && !load_acquire(&over)) sched_yield();
+  CU_ASSERT_TRUE_FATAL(load_acquire(&held));
+  CU_ASSERT_EQUAL(quire_pin(objects[i], SIZE, QUIRE_PIN_LONG), EBUSY);
+  CU_ASSERT_EQUAL(pin_frames(), 0);
+  store_release(&held, 0);
+  pthread_join(thread, NULL);
+  fake_zone.seen = NULL;
+  CU_ASSERT_EQUAL(quire_pin(objects[i], SIZE, QUIRE_PIN_LONG), 0);
+  CU_ASSERT_EQUAL(quire_unpin(objects[i], SIZE, QUIRE_PIN_LONG), 0);
+  background_stop();
+  CU_ASSERT_TRUE(all_hold_own());
+  end();
+}
+
+static uint32_t pinning;
+static uint64_t pinned_in_all, wrong_pins;
+
+static void *pin_always(void *arg) {
+  struct random r = {(uintptr_t)arg};
+  while (load_acquire(&pinning)) {
+    size_t i = random_below(&r, nobjects);
+    int err = quire_pin(objects[i], SIZE, QUIRE_PIN_LONG);
+    if (err != 0) {
+      if (err != EBUSY) add_relaxed(&wrong_pins, 1);
+      continue;
+    }
+    if (!holds_own(i) || zone_is_shared(frame_of(i), 1)) add_relaxed(&wrong_pins, 1);
+    sched_yield();
+    if (quire_unpin(objects[i], SIZE, QUIRE_PIN_LONG) != 0) add_relaxed(&wrong_pins, 1);
+    add_relaxed(&pinned_in_all, 1);
+  }
+  return NULL;
+}
+
+/* While passes are made, forks freeze, and the thread is stopped and started again. Nobody stores
+ * meanwhile: the fake moves pages by copying them. */
+static void pins_forks_and_stops_meet(void) {
+  pthread_t threads[3];
+  (void)begin_meshed(true);
+  pinning = 1;
+  pinned_in_all = wrong_pins = 0;
+  for (uintptr_t i = 0; i < array_size(threads); i++)
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[i], NULL, pin_always, (void *)(i + 1)), 0);
+  for (int i = 0; i < 60; i++) {
+    (void)compaction_now();
+    uint64_t before = load_relaxed(&pinned_in_all);
+    while (load_relaxed(&pinned_in_all) - before < 20) sched_yield();
+    if (i % 3 == 0) {
+      compaction_before_fork();
+      CU_ASSERT_EQUAL(zone_now().guest + zone_now().home, 0);
+      compaction_after_fork_parent();
+    }
+    if (i % 16 == 15) {
+      background_stop();
+      background_consider(1000);
+    }
+  }
+  store_release(&pinning, 0);
+  for (size_t i = 0; i < array_size(threads); i++) pthread_join(threads[i], NULL);
+  CU_ASSERT_EQUAL(wrong_pins, 0);
+  CU_ASSERT_EQUAL(pin_frames(), 0);
+  background_stop();
+  CU_ASSERT_TRUE(all_hold_own());
+  end();
+}
+
 static void a_child_begins_anew(void) {
   begin();
   get(32 << 20);
@@ -446,6 +666,11 @@ static const struct unit_test tests[] = {
     {"a_fork_keeps_passes_away", a_fork_keeps_passes_away},
     {"the_thread_freezes_for_a_fork", the_thread_freezes_for_a_fork},
     {"refused_freezes_share_no_object", refused_freezes_share_no_object},
+    {"pins_for_long_move_memory_out", pins_for_long_move_memory_out},
+    {"what_was_moved_out_is_not_thawed", what_was_moved_out_is_not_thawed},
+    {"refused_pins_change_nothing", refused_pins_change_nothing},
+    {"a_pin_does_not_wait_for_ever", a_pin_does_not_wait_for_ever},
+    {"pins_forks_and_stops_meet", pins_forks_and_stops_meet},
     {"a_child_begins_anew", a_child_begins_anew},
     {"each_freeze_doubles_the_pause", each_freeze_doubles_the_pause},
     {0},

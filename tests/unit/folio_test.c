@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "arch/sys.h"
+#include "page/compact.h"
 #include "page/hold.h"
 #include "page/hugepage.h"
 #include "page/poison.h"
@@ -265,6 +266,7 @@ static unsigned flags_of(const struct folio *folio, size_t i) {
 static void isolated_folios_stay_as_they_are(void) {
   begin();
   struct folio *folio = get(600);
+  struct migration m = {0};
   pfn_t pfn = folio->pfn;
   fill(folio, 0, 600);
   CU_ASSERT_EQUAL(ops()->isolate(folio, pfn_add(pfn, 599)), OWNER_DONE);
@@ -272,12 +274,12 @@ static void isolated_folios_stay_as_they_are(void) {
   CU_ASSERT_EQUAL(flags_of(folio, 0), MEMDESC_ISOLATED);
   CU_ASSERT_EQUAL(flags_of(folio, 599), MEMDESC_ISOLATED);
   CU_ASSERT_EQUAL(ops()->dirty(folio), ~(uint64_t)0);
-  CU_ASSERT_EQUAL(ops()->migrate(folio, NULL), OWNER_NEVER);
+  CU_ASSERT_EQUAL(ops()->migrate(folio, &m), OWNER_NEVER);
   CU_ASSERT_FALSE(folio_resize(folio, 700, CLASS));
   CU_ASSERT_FALSE(folio_resize(folio, 100, CLASS));
   CU_ASSERT_FALSE(folio_resize(folio, 600, 90));
   CU_ASSERT_PTR_NULL(folio_move(folio, 700, CLASS));
-  CU_ASSERT_EQUAL(folio_pin(folio, pfn, PIN_TRANSIENT), -EBUSY);
+  CU_ASSERT_EQUAL(folio_pin(folio, pfn), -EBUSY);
   ops()->put_back(folio);
   CU_ASSERT_EQUAL(flags_of(folio, 0), 0);
   CU_ASSERT_TRUE(holds(folio, 600));
@@ -321,11 +323,11 @@ static void stale_pointers_are_seen(void) {
   pfn_t pfn = folio->pfn, elsewhere = other->pfn;
   CU_ASSERT_EQUAL(ops()->isolate(folio, elsewhere), OWNER_BUSY);
   CU_ASSERT_EQUAL(hold_state(&folio->refs), HOLD_LIVE);
-  CU_ASSERT_EQUAL(folio_pin(folio, elsewhere, PIN_LONG), -EINVAL);
+  CU_ASSERT_EQUAL(folio_pin(folio, elsewhere), -EINVAL);
   CU_ASSERT_EQUAL(flags_of(folio, 0), 0);
   CU_ASSERT_TRUE(folio_free(folio));
   CU_ASSERT_EQUAL(ops()->isolate(folio, pfn), OWNER_BUSY);
-  CU_ASSERT_EQUAL(folio_pin(folio, pfn, PIN_LONG), -EINVAL);
+  CU_ASSERT_EQUAL(folio_pin(folio, pfn), -EINVAL);
   CU_ASSERT_EQUAL(ops()->poison(folio, pfn), OWNER_BUSY);
   end();
 }
@@ -334,8 +336,8 @@ static void pinned_folios_stay_where_they_are(void) {
   begin();
   struct folio *folio = get(600);
   pfn_t pfn = folio->pfn;
-  CU_ASSERT_EQUAL(folio_pin(folio, pfn_add(pfn, 20), PIN_LONG), 0);
-  CU_ASSERT_EQUAL(folio_pin(folio, pfn, PIN_TRANSIENT), 0);
+  CU_ASSERT_EQUAL(folio_pin(folio, pfn_add(pfn, 20)), 0);
+  CU_ASSERT_EQUAL(folio_pin(folio, pfn), 0);
   CU_ASSERT_EQUAL(flags_of(folio, 0), MEMDESC_PINNED);
   CU_ASSERT_EQUAL(flags_of(folio, 599), MEMDESC_PINNED);
   CU_ASSERT_EQUAL(pin_frames(), 600);
@@ -350,7 +352,7 @@ static void pinned_folios_stay_where_they_are(void) {
   folio_unpin(folio); /* one too many does no harm */
   CU_ASSERT_EQUAL(ops()->isolate(folio, pfn), OWNER_DONE);
   ops()->put_back(folio);
-  CU_ASSERT_EQUAL(folio_pin(folio, pfn, PIN_LONG), 0);
+  CU_ASSERT_EQUAL(folio_pin(folio, pfn), 0);
   CU_ASSERT_TRUE(folio_free(folio)); /* takes its pins along */
   CU_ASSERT_EQUAL(pin_frames(), 0);
   CU_ASSERT_EQUAL(memdesc_flags(memmap_get(pfn)), 0);
@@ -361,7 +363,7 @@ static void pins_are_bounded(void) {
   begin();
   struct folio *folio = get(1);
   folio->refs = HOLD_LIVE | (uint32_t)HOLD_PINS_MAX << HOLD_PIN_SHIFT;
-  CU_ASSERT_EQUAL(folio_pin(folio, folio->pfn, PIN_LONG), -EOVERFLOW);
+  CU_ASSERT_EQUAL(folio_pin(folio, folio->pfn), -EOVERFLOW);
   CU_ASSERT_EQUAL(hold_pins(&folio->refs), HOLD_PINS_MAX);
   folio->refs = HOLD_LIVE;
   end();
@@ -373,13 +375,13 @@ static void no_pin_where_the_backing_changes(void) {
   struct frames_run run;
   CU_ASSERT_EQUAL(frames_alloc(8, 1, FRAMES_SLAB, &run), 0);
   hpn_t hpn = pfn_hugepage(run.pfn);
-  CU_ASSERT_EQUAL(pin_check(run.pfn, 8, PIN_LONG), 0);
+  CU_ASSERT_EQUAL(pin_check(run.pfn, 8), 0);
   frames_lock_discard();
   CU_ASSERT_TRUE(frames_isolate(hpn));
-  CU_ASSERT_EQUAL(pin_check(run.pfn, 8, PIN_TRANSIENT), -EBUSY);
+  CU_ASSERT_EQUAL(pin_check(run.pfn, 8), -EBUSY);
   frames_restore(hpn, false);
   frames_unlock_discard();
-  CU_ASSERT_EQUAL(pin_check(run.pfn, 8, PIN_TRANSIENT), 0);
+  CU_ASSERT_EQUAL(pin_check(run.pfn, 8), 0);
   frames_free(run.pfn, 8);
   end();
 }
@@ -388,14 +390,14 @@ static pfn_t watched;
 static int checked;
 static void pin_meanwhile(enum fake_call call, unused char *p, unused char *to,
                           unused size_t length) {
-  if (call == FAKE_COLLAPSE) checked = pin_check(watched, 1, PIN_TRANSIENT);
+  if (call == FAKE_COLLAPSE) checked = pin_check(watched, 1);
 }
 
 static void no_pin_where_pages_are_put_together(void) {
   begin();
   struct folio *folio = get(HUGEPAGE_FRAMES);
   hpn_t hpn = pfn_hugepage(folio->pfn);
-  CU_ASSERT_EQUAL(folio_pin(folio, folio->pfn, PIN_TRANSIENT), 0);
+  CU_ASSERT_EQUAL(folio_pin(folio, folio->pfn), 0);
   CU_ASSERT_EQUAL(frames_collapse(hpn), -EBUSY);
   CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 0);
   folio_unpin(folio);
@@ -405,7 +407,7 @@ static void no_pin_where_pages_are_put_together(void) {
   (void)frames_collapse(hpn);
   CU_ASSERT_EQUAL(fake.calls[FAKE_COLLAPSE], 1);
   CU_ASSERT_EQUAL(checked, -EBUSY);
-  CU_ASSERT_EQUAL(pin_check(watched, 1, PIN_TRANSIENT), 0);
+  CU_ASSERT_EQUAL(pin_check(watched, 1), 0);
   end();
 }
 

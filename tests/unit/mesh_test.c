@@ -1,125 +1,21 @@
-/* Meshing: its bookkeeping against a model, its contents by the real migration on a fake zone,
- * misuse of slots that are shared. */
-#include "slab/mesh.h"
-
+/* Meshing: its bookkeeping against a model, pairs laid out by hand, misuse of slots that are
+ * shared. */
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch/sys.h"
-#include "page/compact.h"
 #include "page/zone.h"
-#include "slab/migrate.h"
+#include "slab/mesh.h"
+#include "slab/pin.h"
 #include "tests/unit/check.h"
 #include "tests/unit/child.h"
-#include "tests/unit/fake_zone.h"
-#include "tests/unit/random.h"
+#include "tests/unit/meshing.h"
 
-#define ARENA ((size_t)64 * HUGEPAGE_SIZE)
-
-enum { SLOTS_MOST = 1024 };
-
-/* Powers of two, sizes whose slots straddle frames, slots longer than a frame. */
-static const uint32_t sizes[] = {16,   48,   64,   112,  240,  256,  576,   640,   1024,
-                                 1280, 1536, 3072, 4096, 6144, 8192, 20480, 22528, 65536};
-
-static void end(void) {
-  for (unsigned c = 0; c < SLAB_CLASSES; c++) CU_ASSERT_TRUE(bin_consistent(c));
-  CU_ASSERT_TRUE(frames_consistent());
-  CU_ASSERT_TRUE(zone_consistent());
-  CU_ASSERT_TRUE(fake_zone_quiet());
-  CU_ASSERT_PTR_NULL(fake_zone.wrong);
-  zone_heap_end();
-}
-
-/* ---- objects: each is filled with a pattern of its own ---- */
-
-struct object {
-  unsigned char *p;
-  uint32_t pattern;
-};
-
-enum { OBJECTS_MOST = 20000 };
-
-static struct object objects[OBJECTS_MOST];
-static size_t nobjects;
-static uint32_t next_pattern;
-static size_t size;         /* of an object */
-static unsigned size_class; /* of these */
-
-static void fill(struct object *o) {
-  uint32_t *words = (uint32_t *)o->p;
-  for (size_t i = 0; i < size / sizeof *words; i++) words[i] = o->pattern + (uint32_t)i;
-}
-
-static bool intact(const struct object *o) {
-  const uint32_t *words = (const uint32_t *)o->p;
-  for (size_t i = 0; i < size / sizeof *words; i++)
-    if (words[i] != o->pattern + (uint32_t)i) return false;
-  return true;
-}
-
-static bool all_intact(void) {
-  for (size_t i = 0; i < nobjects; i++)
-    if (!intact(&objects[i])) return false;
-  return true;
-}
-
-static void get_objects(size_t n) {
-  void *out[64];
-  for (n = size_min(n, OBJECTS_MOST - nobjects); n > 0;) {
-    unsigned got = bin_refill(size_class, out, (unsigned)size_min(n, 64));
-    CU_ASSERT_TRUE_FATAL(got > 0);
-    for (unsigned i = 0; i < got; i++) {
-      objects[nobjects] = (struct object){out[i], next_pattern += 0x10001};
-      fill(&objects[nobjects++]);
-    }
-    n -= got;
-  }
-}
-
-static void put_object(size_t i) {
-  void *p = objects[i].p;
-  objects[i] = objects[--nobjects];
-  bin_free_now(size_class, p);
-}
-
-static void put_all(void) {
-  while (nobjects > 0) put_object(nobjects - 1);
-}
-
-static struct slab *slab_of(const void *p) { return memdesc_owner(memmap_get(arena_pfn(p))); }
-
-static void begin(size_t object_size) {
-  zone_heap_begin(ARENA);
-  size = object_size;
-  size_class = class_of(size);
-  CU_ASSERT_EQUAL_FATAL(class_size(size_class), size);
-  nobjects = 0;
-  next_pattern = 1;
-  CU_ASSERT_EQUAL_FATAL(zone_open(false, -1), ZONE_OPEN);
-}
-
-/* Every slab of the class, by the memmap. */
-static size_t all_slabs(struct slab **out, size_t most) {
-  size_t n = 0;
-  for (uint32_t at = 0; at < arena.opened * HUGEPAGE_FRAMES; at++) {
-    memdesc_t d = memmap_get((pfn_t){at});
-    if (memdesc_type(d) != MEMDESC_SLAB || memdesc_class(d) != size_class) continue;
-    struct slab *slab = memdesc_owner(d);
-    if (slab->pfn.n == at && n < most) out[n++] = slab;
-  }
-  return n;
-}
-
-static void thin_out(struct random *r, size_t left) {
-  while (nobjects > left) put_object(random_below(r, nobjects));
-}
+enum { PAIR_SIZE = 192, PAIR_SLOTS = 170 };
 
 /* ---- bookkeeping, step by step ---- */
 
-enum { RUNS = 32, SLABS = 512 };
+enum { RUNS = 32, SLABS = SLABS_MOST };
 
 struct moving {
   struct mesh_run *run;
@@ -182,10 +78,10 @@ static void check_books(void) {
     taken += (size_t)(slabs[i]->nslots - slabs[i]->nfree);
     if (slabs[i]->mesh != NULL) check_host(slabs[i], &nblocked);
   }
-  if (bins[size_class].nblocked != nblocked) wrong = "count of blocked slots";
-  if (bins[size_class].nslabs != n) wrong = "count of slabs";
+  if (bins[object_class].nblocked != nblocked) wrong = "count of blocked slots";
+  if (bins[object_class].nslabs != n) wrong = "count of slabs";
   if (taken - nblocked != nobjects) wrong = "taken slots are not the objects";
-  if (!bin_consistent(size_class)) wrong = "bin_consistent";
+  if (!bin_consistent(object_class)) wrong = "bin_consistent";
 }
 
 static void copy_live(const struct moving *m) {
@@ -197,13 +93,13 @@ static void copy_live(const struct moving *m) {
   run_slots(run, &first_slot, &end_slot);
   for (unsigned slot = first_slot; slot < end_slot; slot++) {
     if (!bit(m->lived, slot)) continue;
-    size_t a = size_max(slot * size, begin), b = size_min((slot + 1) * size, end);
+    size_t a = size_max(slot * object_bytes, begin), b = size_min((slot + 1) * object_bytes, end);
     memcpy(to + (a - begin), from + a, b - a);
   }
 }
 
-static void lock_bin(void) { lock_acquire(&bins[size_class].lock); }
-static void unlock_bin(void) { lock_release(&bins[size_class].lock); }
+static void lock_bin(void) { lock_acquire(&bins[object_class].lock); }
+static void unlock_bin(void) { lock_release(&bins[object_class].lock); }
 
 static void destroy(struct slab **gone, unsigned n) {
   while (n > 0) bin_destroy_slab(gone[--n]);
@@ -226,9 +122,9 @@ static void finish_run(unsigned i, bool settle) {
   guest.busy &= ~frames;
   lock_bin();
   if (settle)
-    mesh_settle(&bins[size_class], run, m.lived, gone, &ngone);
+    mesh_settle(&bins[object_class], run, m.lived, gone, &ngone);
   else
-    mesh_detach(&bins[size_class], run, m.lived, gone, &ngone);
+    mesh_detach(&bins[object_class], run, m.lived, gone, &ngone);
   unlock_bin();
   settled += settle;
   detached += !settle;
@@ -267,13 +163,13 @@ static void attach(struct random *r, struct slab *host) {
   if (random_below(r, 2) == 0) at = first;
   if ((frames & (guest.busy | mapped)) != 0 || guest.n == RUNS || host == guest.slab) return;
   if (host->state != SLAB_PARTIAL && host->state != SLAB_GUEST) return;
-  if (!mesh_same_phase(size_class, first, at)) return;
+  if (!mesh_same_phase(object_class, first, at)) return;
   if (!zone_is_home(pfn_add(host->pfn, at), n)) return;
   struct moving *m = &guest.moving[guest.n];
   lock_bin();
   if (mesh_fits(guest.slab, first, n, host, at)) {
     for (unsigned w = 0; w < slab_words(guest.slab); w++) m->lived[w] = ~guest.slab->free[w];
-    m->run = mesh_attach(&bins[size_class], guest.slab, first, n, host, at);
+    m->run = mesh_attach(&bins[object_class], guest.slab, first, n, host, at);
     if (m->run != NULL) {
       guest.n++;
       guest.busy |= frames;
@@ -300,9 +196,21 @@ static void freeze_and_thaw(void) {
   if (zone_freeze() != 0) wrong = "zone_freeze";
   check_books();
   slab_thaw_all();
-  if (bins[size_class].guests != NULL) wrong = "guests after thawing";
-  if (bins[size_class].nblocked != 0) wrong = "blocked for nobody";
+  if (bins[object_class].guests != NULL) wrong = "guests after thawing";
+  if (bins[object_class].nblocked != 0) wrong = "blocked for nobody";
   if (zone_open(false, -1) != ZONE_OPEN) wrong = "zone_open";
+}
+
+/* Some of its frames get memory of their own, as for a pin. */
+static void move_out(struct random *r, const struct slab *slab) {
+  unsigned n = 1 + (unsigned)random_below(r, slab->nframes);
+  pfn_t pfn = pfn_add(slab->pfn, random_below(r, slab->nframes - n + 1u));
+  if (slab_move_out(pfn, n) != 0 || zone_is_shared(pfn, n)) wrong = "slab_move_out";
+  for (size_t i = 0; i < nobjects; i++) {
+    if (slab_of(objects[i].p) != slab || random_below(r, 2) != 0) continue;
+    objects[i].pattern += 3;
+    fill_object(&objects[i]);
+  }
 }
 
 static void step(struct random *r, size_t least) {
@@ -312,7 +220,7 @@ static void step(struct random *r, size_t least) {
     if (zone_has_home(slabs[i]->pfn, slabs[i]->nframes)) hosts_now[nhosts++] = slabs[i];
   struct slab *slab = n == 0 ? NULL : slabs[random_below(r, n)];
   if (n < 8 && random_below(r, 16) == 0) { /* what is left has gathered in a few slabs */
-    get_objects(8u * size_classes[size_class].nslots);
+    get_objects(8u * size_classes[object_class].nslots);
     thin_out(r, 2 * least);
     return;
   }
@@ -353,6 +261,9 @@ static void step(struct random *r, size_t least) {
   case 10:
     if (random_below(r, 20) == 0) freeze_and_thaw();
     break;
+  case 11:
+    if (slab != NULL && slab != guest.slab && random_below(r, 4) == 0) move_out(r, slab);
+    break;
   default:
     if (nhosts == 0) break;
     for (unsigned k = 0; k < 32 && guest.slab != NULL && guest.n < 6; k++)
@@ -362,9 +273,9 @@ static void step(struct random *r, size_t least) {
 }
 
 static void books_hold(size_t object_size, struct random *r, uint64_t steps) {
-  begin(object_size);
+  meshing_begin(object_size);
   /* Few enough in each slab for two to fit together. */
-  size_t per_slab = size_classes[size_class].nslots, least = size_min(2 * per_slab, 60);
+  size_t per_slab = size_classes[object_class].nslots, least = size_min(2 * per_slab, 60);
   guest.slab = NULL;
   guest.n = 0;
   guest.busy = 0;
@@ -377,7 +288,7 @@ static void books_hold(size_t object_size, struct random *r, uint64_t steps) {
     if (i % 16 == 0 && !all_intact()) wrong = "contents";
   }
   if (!all_intact()) wrong = "contents";
-  if (wrong != NULL) printf("%zu bytes: %s\n", size, wrong);
+  if (wrong != NULL) printf("%zu bytes: %s\n", object_bytes, wrong);
   CU_ASSERT_PTR_NULL_FATAL(wrong);
   if (guest.slab != NULL) put_guest_back(true, false);
   CU_ASSERT_TRUE(all_intact());
@@ -389,141 +300,27 @@ static void books_hold(size_t object_size, struct random *r, uint64_t steps) {
   struct zone_stats stats;
   zone_stats(&stats);
   CU_ASSERT_EQUAL(stats.home + stats.guest + stats.frozen, 0);
-  CU_ASSERT_EQUAL(bins[size_class].nblocked, 0);
-  end();
+  CU_ASSERT_EQUAL(bins[object_class].nblocked, 0);
+  meshing_end();
 }
 
 static void books_hold_step_by_step(void) {
   struct random r = {test_seed()};
   uint64_t steps = test_steps(30000) / 10; /* each is followed by a check of all */
   settled = detached = mixed = 0;
-  for (unsigned i = 0; i < array_size(sizes); i++) books_hold(sizes[i], &r, steps);
+  for (unsigned i = 0; i < MESHING_SIZES; i++) books_hold(meshing_sizes[i], &r, steps);
   printf("%u runs settled, %u given up, %u guests became hosts too\n", settled, detached, mixed);
   CU_ASSERT_TRUE(settled >= steps / 20 && detached >= steps / 100 && mixed >= steps / 1000);
 }
 
-/* ---- by the real migration ---- */
-
-static uint32_t host_frames[SLABS];
-static struct host_list hosts[COMPACT_CLASSES];
-
-static struct migration migration(void) {
-  memset(hosts, 0, sizeof hosts);
-  hosts[size_class] = (struct host_list){.pfn = host_frames, .most = SLABS};
-  return (struct migration){.mesh = true, .shortest = 1, .mappings_left = 30000, .hosts = hosts};
-}
-
-/* Asks every slab of the class; the sparsest last, so that the first become hosts. */
-static void migrate_all(struct migration *m) {
-  static struct slab *slabs[SLABS];
-  size_t n = all_slabs(slabs, SLABS);
-  for (size_t i = 0; i < n; i++) {
-    pfn_t pfn = slabs[i]->pfn;
-    if (slab_isolate(slabs[i], pfn) != OWNER_DONE) continue;
-    (void)slab_migrate(slabs[i], m);
-    slab_put_back(slabs[i]);
-  }
-}
-
-/* Slabs in which so many objects live on average, anywhere. */
-static void make_sparse(struct random *r, size_t slabs, size_t each) {
-  get_objects(slabs * size_classes[size_class].nslots);
-  slabs = nobjects / size_classes[size_class].nslots; /* there may be room for fewer */
-  thin_out(r, slabs * each);
-  CU_ASSERT_EQUAL(zone_is_plain((pfn_t){0}, arena.opened * HUGEPAGE_FRAMES), true);
-}
-
-static struct zone_stats zone_now(void) {
-  struct zone_stats stats;
-  zone_stats(&stats);
-  return stats;
-}
-
-static void everything_goes(void) {
-  put_all();
-  (void)bin_trim(true);
-  CU_ASSERT_EQUAL(frames_used(), 0);
-  CU_ASSERT_EQUAL(zone_now().home + zone_now().guest + zone_now().frozen, 0);
-  CU_ASSERT_EQUAL(zone_mappings(), 0);
-}
-
-/* Every live object is at its own address as it was, uses less memory, and all goes on. */
-static void migrate_size(size_t object_size, struct random *r) {
-  begin(object_size);
-  make_sparse(r, 40, size_min(1 + size_classes[size_class].nslots / 8, 14));
-  struct migration m = migration();
-  migrate_all(&m);
-  if (!all_intact()) printf("%zu bytes: contents\n", size);
-  CU_ASSERT_TRUE_FATAL(all_intact());
-  CU_ASSERT_TRUE(bin_consistent(size_class));
-  bool small = size <= COMPACT_SLOT_MAX; /* others stay where they are */
-  CU_ASSERT_EQUAL(m.hosts_made > 0 && m.meshed > 0, small);
-  CU_ASSERT_TRUE(small || (m.hosts_made + m.meshed == 0 && m.hollowed > 0));
-  CU_ASSERT_EQUAL(m.pinned, 0);
-  for (int round = 0; round < 20; round++) {
-    for (size_t k = nobjects / 8; k > 0; k--) put_object(random_below(r, nobjects));
-    get_objects(nobjects / 8);
-    for (size_t i = 0; i < nobjects; i++) { /* the program goes on writing */
-      objects[i].pattern += 77;
-      fill(&objects[i]);
-    }
-    if (round % 4 == 3) migrate_all(&m);
-    CU_ASSERT_TRUE_FATAL(all_intact());
-    CU_ASSERT_TRUE(bin_consistent(size_class));
-  }
-  everything_goes();
-  end();
-}
-
-static void migration_loses_nothing(void) {
-  struct random r = {test_seed()};
-  for (unsigned i = 0; i < array_size(sizes); i++) migrate_size(sizes[i], &r);
-}
-
-/* A freed slot of a guest is to be had again, in its host: no slab is made for as many objects as
- * were freed. */
-static void freed_slots_of_guests_are_their_hosts(void) {
-  struct random r = {3};
-  struct bin_stats before, after;
-  begin(64);
-  make_sparse(&r, 40, 20);
-  struct migration m = migration();
-  migrate_all(&m);
-  CU_ASSERT_TRUE(m.meshed > 0);
-  bin_stats(size_class, &before);
-  size_t nblocked = bins[size_class].nblocked;
-  CU_ASSERT_TRUE(nblocked > 0);
-  CU_ASSERT_EQUAL(before.free_slots, before.nslabs * size_classes[size_class].nslots - nobjects);
-  size_t freed = 0;
-  for (size_t i = nobjects; i-- > 0;) {
-    if (slab_of(objects[i].p)->state != SLAB_GUEST) continue;
-    put_object(i);
-    freed++;
-  }
-  CU_ASSERT_TRUE(freed > 0);
-  CU_ASSERT_EQUAL(bins[size_class].nblocked, 0);
-  CU_ASSERT_PTR_NULL(bins[size_class].guests); /* nothing lives in any: plain memory again */
-  CU_ASSERT_EQUAL(zone_now().guest, 0);
-  bin_stats(size_class, &after);
-  CU_ASSERT_TRUE(after.nslabs < before.nslabs);
-  get_objects(freed);
-  CU_ASSERT_TRUE(all_intact());
-  bin_stats(size_class, &after);
-  CU_ASSERT_TRUE(after.nslabs < before.nslabs);
-  everything_goes();
-  end();
-}
-
 /* ---- two slabs, laid out by hand ---- */
-
-enum { PAIR_SIZE = 192, PAIR_SLOTS = 170 };
 
 static struct slab *pair_host, *pair_guest;
 static void *in_host, *in_guest;
 static unsigned host_slot, guest_slot;
 
 static void *at_slot(const struct slab *slab, unsigned slot) {
-  return (char *)slab_addr(slab) + slot * size;
+  return (char *)slab_addr(slab) + slot * object_bytes;
 }
 
 /* Leaves the object of one slot of a slab. */
@@ -535,7 +332,7 @@ static void keep_slot(const struct slab *slab, unsigned slot) {
 /* A host with one object of its own, and a guest with one that lives in the host's memory. */
 static void make_pair(unsigned of_host, unsigned of_guest) {
   static struct slab *slabs[2];
-  begin(PAIR_SIZE);
+  meshing_begin(PAIR_SIZE);
   host_slot = of_host;
   guest_slot = of_guest;
   get_objects(2 * PAIR_SLOTS);
@@ -561,24 +358,24 @@ static void a_pair_has_names_for_its_parts(void) {
   CU_ASSERT_PTR_EQUAL(run_guest(first_as_host(pair_host)), pair_guest);
   CU_ASSERT_EQUAL(pair_host->mesh->home, slab_all_frames(pair_host));
   CU_ASSERT_TRUE(mesh_is_blocked(pair_host, guest_slot));
-  CU_ASSERT_EQUAL(bins[size_class].nblocked, 1);
+  CU_ASSERT_EQUAL(bins[object_class].nblocked, 1);
   CU_ASSERT_EQUAL(zone_backing(arena_pfn(in_guest)), ZONE_GUEST);
   CU_ASSERT_EQUAL(zone_frame_of(arena_pfn(in_guest)).n, arena_pfn(in_host).n);
   everything_goes();
-  end();
+  meshing_end();
 }
 
 static void the_last_object_takes_the_guest_along(void) {
   make_pair(9, 5);
   put_object(objects[0].p == in_guest ? 0 : 1);
   CU_ASSERT_EQUAL(zone_now().guest, 0);
-  CU_ASSERT_EQUAL(bins[size_class].nslabs, 1);
-  CU_ASSERT_EQUAL(bins[size_class].nblocked, 0);
+  CU_ASSERT_EQUAL(bins[object_class].nslabs, 1);
+  CU_ASSERT_EQUAL(bins[object_class].nblocked, 0);
   CU_ASSERT_FALSE(slab_slot_is_free(pair_host, host_slot));
   CU_ASSERT_TRUE(slab_slot_is_free(pair_host, guest_slot));
   CU_ASSERT_TRUE(all_intact());
   everything_goes();
-  end();
+  meshing_end();
 }
 
 /* A host in which nothing of its own lives any more stays for its guest's sake. */
@@ -586,7 +383,7 @@ static void a_host_stays_for_its_guest(void) {
   make_pair(9, 5);
   put_object(objects[0].p == in_host ? 0 : 1);
   (void)bin_trim(true);
-  CU_ASSERT_EQUAL(bins[size_class].nslabs, 2);
+  CU_ASSERT_EQUAL(bins[object_class].nslabs, 2);
   CU_ASSERT_EQUAL(zone_now().home, pair_host->nframes);
   CU_ASSERT_TRUE(all_intact());
   get_objects(PAIR_SLOTS - 1); /* all of the host but the guest's slot */
@@ -594,7 +391,7 @@ static void a_host_stays_for_its_guest(void) {
     CU_ASSERT_PTR_EQUAL(slab_of(objects[i].p), objects[i].p == in_guest ? pair_guest : pair_host);
   CU_ASSERT_TRUE(all_intact());
   everything_goes();
-  end();
+  meshing_end();
 }
 
 /* Refused private memory: the frames are nobody's from then on, and all else goes on. */
@@ -607,7 +404,7 @@ static void frames_that_can_not_be_remapped_are_given_up(void) {
   fake.refuse[FAKE_REFRESH] = 0;
   for (size_t i = 0; i < n; i++)
     CU_ASSERT_EQUAL(memdesc_type(memmap_get(pfn_add(pfn, i))), MEMDESC_POISON);
-  CU_ASSERT_EQUAL(bins[size_class].nslabs, 1);
+  CU_ASSERT_EQUAL(bins[object_class].nslabs, 1);
   CU_ASSERT_TRUE(all_intact());
   get_objects(1000);
   CU_ASSERT_TRUE(all_intact());
@@ -618,7 +415,7 @@ static void frames_that_can_not_be_remapped_are_given_up(void) {
   put_all();
   (void)bin_trim(true);
   CU_ASSERT_EQUAL(frames_used(), n);
-  end();
+  meshing_end();
 }
 
 /* ---- misuse ---- */
@@ -626,11 +423,11 @@ static void frames_that_can_not_be_remapped_are_given_up(void) {
 static void *victim;
 
 static void leave(const void *p, enum bin_misuse what) { _exit(p == victim ? 10 + (int)what : 9); }
-static void free_victim(void) { bin_free_now(size_class, victim); }
+static void free_victim(void) { bin_free_now(object_class, victim); }
 
 static void free_victim_twice(void) {
-  bin_free_now(size_class, victim);
-  bin_free_now(size_class, victim);
+  bin_free_now(object_class, victim);
+  bin_free_now(object_class, victim);
 }
 
 static int told(void (*run)(void), void *p) {
@@ -656,13 +453,13 @@ static void check_misuse(bool frozen) {
   CU_ASSERT_EQUAL(told(free_victim_twice, in_host), MISUSE_DOUBLE_FREE);
   /* With its last object the guest itself has gone. */
   CU_ASSERT_EQUAL(told(free_victim_twice, in_guest), MISUSE_NOT_ALLOCATED);
-  CU_ASSERT_EQUAL(bin_check(size_class, in_host), SLAB_OK);
-  CU_ASSERT_EQUAL(bin_check(size_class, in_guest), SLAB_OK);
-  CU_ASSERT_EQUAL(bin_check(size_class, blocked), SLAB_DOUBLE_FREE);
-  CU_ASSERT_EQUAL(bin_check(size_class, (char *)blocked + 8), SLAB_INTERIOR);
+  CU_ASSERT_EQUAL(bin_check(object_class, in_host), SLAB_OK);
+  CU_ASSERT_EQUAL(bin_check(object_class, in_guest), SLAB_OK);
+  CU_ASSERT_EQUAL(bin_check(object_class, blocked), SLAB_DOUBLE_FREE);
+  CU_ASSERT_EQUAL(bin_check(object_class, (char *)blocked + 8), SLAB_INTERIOR);
   bin_misuse_handler = before;
   everything_goes();
-  end();
+  meshing_end();
 }
 
 static void misuse_is_told(void) { check_misuse(false); }
@@ -675,7 +472,7 @@ static void misuse_is_told_after_a_freeze(void) { check_misuse(true); }
 static void one_free_empties_many_slabs(void) {
   enum { SIZE = 22528, HOSTS = 7, FIRST = 5 };
   static struct slab *slabs[16];
-  begin(SIZE);
+  meshing_begin(SIZE);
   get_objects(3 * (HOSTS + 2));
   size_t n = all_slabs(slabs, 16);
   CU_ASSERT_EQUAL_FATAL(n, HOSTS + 2);
@@ -707,11 +504,11 @@ static void one_free_empties_many_slabs(void) {
         enum slab_verdict verdict = SLAB_OK;
         struct slab *gone[RUNS];
         unsigned ngone = 0;
-        unsigned put = mesh_put(&bins[size_class], host, p, &verdict, gone, &ngone);
-        bins[size_class].free_slots += put;
-        bin_list_remove(&bins[size_class], host);
-        bin_list_add(&bins[size_class], host);
-        bins[size_class].nempty++;
+        unsigned put = mesh_put(&bins[object_class], host, p, &verdict, gone, &ngone);
+        bins[object_class].free_slots += put;
+        bin_list_remove(&bins[object_class], host);
+        bin_list_add(&bins[object_class], host);
+        bins[object_class].nempty++;
         unlock_bin();
         break;
       }
@@ -719,7 +516,7 @@ static void one_free_empties_many_slabs(void) {
     lock_bin();
     for (unsigned w = 0; w < slab_words(guest.slab); w++) m->lived[w] = ~guest.slab->free[w];
     CU_ASSERT_TRUE_FATAL(mesh_fits(guest.slab, f, 1, host, f));
-    m->run = mesh_attach(&bins[size_class], guest.slab, f, 1, host, f);
+    m->run = mesh_attach(&bins[object_class], guest.slab, f, 1, host, f);
     unlock_bin();
     CU_ASSERT_PTR_NOT_NULL_FATAL(m->run);
     guest.n++;
@@ -729,7 +526,7 @@ static void one_free_empties_many_slabs(void) {
   CU_ASSERT_TRUE(made >= 6);
   put_guest_back(true, false);
   CU_ASSERT_TRUE(all_intact());
-  CU_ASSERT_TRUE(bin_consistent(size_class));
+  CU_ASSERT_TRUE(bin_consistent(object_class));
   /* What the free of the last object does. */
   struct slab *gone[RUNS];
   unsigned ngone = 0;
@@ -738,9 +535,9 @@ static void one_free_empties_many_slabs(void) {
     if (objects[i].p == last.p) objects[i] = objects[--nobjects];
   lock_bin();
   struct slab *of_last = slab_of(last.p);
-  bins[size_class].free_slots +=
-      mesh_put(&bins[size_class], of_last, last.p, &verdict, gone, &ngone);
-  struct slab *empty = bin_settle(&bins[size_class], of_last);
+  bins[object_class].free_slots +=
+      mesh_put(&bins[object_class], of_last, last.p, &verdict, gone, &ngone);
+  struct slab *empty = bin_settle(&bins[object_class], of_last);
   if (empty != NULL) gone[ngone++] = empty;
   unlock_bin();
   CU_ASSERT_EQUAL(verdict, SLAB_OK);
@@ -749,13 +546,13 @@ static void one_free_empties_many_slabs(void) {
   destroy(gone, ngone);
   CU_ASSERT_TRUE(all_intact());
   everything_goes();
-  end();
+  meshing_end();
 }
 
 /* The guest lives on in one host while the other goes and its memory is used again. */
 static void a_dead_run_does_not_keep_its_host(void) {
   static struct slab *slabs[4];
-  begin(PAIR_SIZE);
+  meshing_begin(PAIR_SIZE);
   get_objects(3 * PAIR_SLOTS);
   CU_ASSERT_EQUAL_FATAL(all_slabs(slabs, 4), 3);
   keep_slot(slabs[0], 1);
@@ -774,7 +571,7 @@ static void a_dead_run_does_not_keep_its_host(void) {
     struct moving *m = &guest.moving[k];
     lock_bin();
     for (unsigned w = 0; w < slab_words(guest.slab); w++) m->lived[w] = ~guest.slab->free[w];
-    m->run = mesh_attach(&bins[size_class], guest.slab, 4 * k, 4, slabs[k], 4 * k);
+    m->run = mesh_attach(&bins[object_class], guest.slab, 4 * k, 4, slabs[k], 4 * k);
     unlock_bin();
     CU_ASSERT_PTR_NOT_NULL_FATAL(m->run);
     guest.n++;
@@ -785,71 +582,18 @@ static void a_dead_run_does_not_keep_its_host(void) {
   for (size_t i = nobjects; i-- > 0;)
     if (objects[i].p == first_end || objects[i].p == of_host) put_object(i);
   (void)bin_trim(true);
-  CU_ASSERT_EQUAL(bins[size_class].nslabs, 2);
+  CU_ASSERT_EQUAL(bins[object_class].nslabs, 2);
   CU_ASSERT_TRUE(mesh_consistent(slabs[2]));
   CU_ASSERT_TRUE(all_intact());
   get_objects(4 * PAIR_SLOTS); /* the host's frames too */
   CU_ASSERT_TRUE(all_intact());
-  CU_ASSERT_TRUE(bin_consistent(size_class));
+  CU_ASSERT_TRUE(bin_consistent(object_class));
   everything_goes();
-  end();
-}
-
-/* ---- while others free ---- */
-
-static struct object *to_free;
-static size_t nto_free;
-static uint32_t freeing, freed;
-
-/* Touches no object: in the fake nobody is made to wait for one. */
-static void *freer(unused void *arg) {
-  while (!load_acquire(&freeing)) cpu_relax();
-  for (size_t i = 0; i < nto_free; i++) bin_free_now(size_class, to_free[i].p);
-  store_release(&freed, 1);
-  return NULL;
-}
-
-/* Slabs are chosen, moved and settled while their objects go: none of those that stay is touched.
- */
-static void frees_meanwhile(size_t object_size, struct random *r) {
-  pthread_t thread;
-  begin(object_size);
-  make_sparse(r, 100, size_min(size_classes[size_class].nslots / 3, 60));
-  for (size_t i = nobjects; i > 1; i--) { /* those that go last, in any order */
-    size_t k = random_below(r, i);
-    struct object o = objects[k];
-    objects[k] = objects[i - 1];
-    objects[i - 1] = o;
-  }
-  nto_free = nobjects / 2;
-  nobjects -= nto_free;
-  to_free = objects + nobjects;
-  freeing = freed = 0;
-  CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, freer, NULL), 0);
-  struct migration m = migration();
-  store_release(&freeing, 1);
-  while (!load_acquire(&freed)) migrate_all(&m);
-  pthread_join(thread, NULL);
-  migrate_all(&m);
-  if (!all_intact()) printf("%zu bytes: contents\n", size);
-  CU_ASSERT_TRUE(all_intact());
-  CU_ASSERT_TRUE(bin_consistent(size_class));
-  get_objects(nobjects / 2);
-  CU_ASSERT_TRUE(all_intact());
-  everything_goes();
-  end();
-}
-
-static void others_free_while_it_moves(void) {
-  struct random r = {test_seed()};
-  for (uint64_t round = 0; round < test_steps(30000) / 300; round++)
-    frees_meanwhile(sizes[random_below(&r, 8)], &r);
+  meshing_end();
 }
 
 static const struct unit_test tests[] = {
     {"books_hold_step_by_step", books_hold_step_by_step},
-    {"migration_loses_nothing", migration_loses_nothing},
-    {"freed_slots_of_guests_are_their_hosts", freed_slots_of_guests_are_their_hosts},
     {"a_pair_has_names_for_its_parts", a_pair_has_names_for_its_parts},
     {"the_last_object_takes_the_guest_along", the_last_object_takes_the_guest_along},
     {"a_host_stays_for_its_guest", a_host_stays_for_its_guest},
@@ -858,7 +602,6 @@ static const struct unit_test tests[] = {
     {"misuse_is_told_after_a_freeze", misuse_is_told_after_a_freeze},
     {"one_free_empties_many_slabs", one_free_empties_many_slabs},
     {"a_dead_run_does_not_keep_its_host", a_dead_run_does_not_keep_its_host},
-    {"others_free_while_it_moves", others_free_while_it_moves},
     {0},
 };
 

@@ -493,6 +493,104 @@ static void random_lifts_lose_nothing(void) {
   end();
 }
 
+/* ---- how long others wait ---- */
+
+static unsigned each_us, frame_us; /* what a lift costs here: so much, and so much for each frame */
+
+static void take_time(enum fake_zone_call call, unused char *p, unused char *to, size_t length) {
+  if (call == FAKE_ZONE_SHIFT) fake.cpu_us += each_us + frame_us * (length / FRAME_SIZE);
+}
+
+static void lift_once(size_t n) {
+  struct lift lift;
+  CU_ASSERT_EQUAL_FATAL(lift_begin(&lift, frame(0), n), 0);
+  fake_zone.seen = NULL; /* its way back is not of interest */
+  lift_put_back(&lift, 0, n);
+  fake_zone.seen = take_time;
+  lift_end(&lift);
+}
+
+static unsigned lift_often(unsigned most) {
+  unsigned n = 0;
+  for (int i = 0; i < 400; i++) lift_once(n = (unsigned)size_min(lift_longest(), most));
+  return n;
+}
+
+static void begin_timed(unsigned budget_us, unsigned each, unsigned per_frame) {
+  begin();
+  lift_configure(budget_us);
+  each_us = each;
+  frame_us = per_frame;
+  fake_zone.seen = take_time;
+}
+
+static void end_timed(void) {
+  fake_zone.seen = NULL;
+  lift_configure(200);
+  end();
+}
+
+/* Whatever lifts cost: as long as the budget allows, and no longer. */
+static void runs_are_as_long_as_the_budget_allows(void) {
+  static const struct {
+    unsigned budget_us, each_us, frame_us;
+  } cases[] = {{200, 40, 4},    {200, 5, 9},  {200, 150, 5},
+               {1000, 100, 20}, {100, 0, 10}, {50, 20, 2}};
+  for (unsigned i = 0; i < array_size(cases); i++) {
+    begin_timed(cases[i].budget_us, cases[i].each_us, cases[i].frame_us);
+    unsigned n = lift_often(HUGEPAGE_FRAMES), took = each_us + frame_us * n;
+    CU_ASSERT_TRUE(took <= cases[i].budget_us);
+    CU_ASSERT_TRUE(took + 3 * frame_us >= cases[i].budget_us);
+    end_timed();
+  }
+}
+
+/* A budget that even one frame exceeds, and one that nothing does. */
+static void a_run_is_a_frame_at_least(void) {
+  begin_timed(10, 500, 10);
+  CU_ASSERT_EQUAL(lift_often(HUGEPAGE_FRAMES), 1);
+  CU_ASSERT_EQUAL(lift_longest(), 1);
+  end_timed();
+  begin_timed(100000, 10, 1);
+  CU_ASSERT_EQUAL(lift_often(HUGEPAGE_FRAMES), HUGEPAGE_FRAMES);
+  end_timed();
+  begin_timed(200, 0, 0); /* faster than the clock */
+  CU_ASSERT_EQUAL(lift_often(HUGEPAGE_FRAMES), HUGEPAGE_FRAMES);
+  end_timed();
+}
+
+/* Slower memory shortens runs in a few lifts; it takes many for them to be long again. One lift
+ * that took ten times as long is nearly no reason. */
+static void it_is_quick_to_believe_in_slowness(void) {
+  begin_timed(200, 20, 4);
+  unsigned before = lift_often(16);
+  CU_ASSERT_EQUAL(before, 16);
+  before = lift_longest();
+  frame_us = 80;
+  lift_once(16);
+  CU_ASSERT_TRUE(lift_longest() < before && lift_longest() >= before / 2);
+  for (int i = 0; i < 12; i++) lift_once(16);
+  CU_ASSERT_EQUAL(lift_longest(), 1);
+  frame_us = 4;
+  for (int i = 0; i < 12; i++) lift_once(16);
+  CU_ASSERT_TRUE(lift_longest() < before / 2);
+  for (int i = 0; i < 400; i++) lift_once(16);
+  CU_ASSERT_TRUE(lift_longest() + 1 >= before);
+  end_timed();
+}
+
+/* What is refused has kept others waiting too. */
+static void refused_lifts_count(void) {
+  struct lift lift;
+  begin_timed(200, 900, 0);
+  unsigned before = lift_longest();
+  fake_zone.pinned = page(10);
+  CU_ASSERT_EQUAL(lift_begin(&lift, frame(0), N), -EBUSY);
+  fake_zone.pinned = NULL;
+  CU_ASSERT_TRUE(lift_longest() < before);
+  end_timed();
+}
+
 static const struct unit_test tests[] = {
     {"what_is_lifted_is_gone_until_it_is_back", what_is_lifted_is_gone_until_it_is_back},
     {"holes_stay_holes", holes_stay_holes},
@@ -518,6 +616,10 @@ static const struct unit_test tests[] = {
     {"each_call_refused", each_call_refused},
     {"each_memory_call_refused", each_memory_call_refused},
     {"random_lifts_lose_nothing", random_lifts_lose_nothing},
+    {"runs_are_as_long_as_the_budget_allows", runs_are_as_long_as_the_budget_allows},
+    {"a_run_is_a_frame_at_least", a_run_is_a_frame_at_least},
+    {"it_is_quick_to_believe_in_slowness", it_is_quick_to_believe_in_slowness},
+    {"refused_lifts_count", refused_lifts_count},
     {0},
 };
 

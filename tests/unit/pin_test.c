@@ -12,6 +12,10 @@
 
 #include <linux/userfaultfd.h>
 
+#if QUIRE_URING
+#include <liburing.h>
+#endif
+
 #include "alloc/compaction.h"
 #include "arch/sys.h"
 #include "page/folio.h"
@@ -275,7 +279,7 @@ static void pins_hold_while_compaction_works(void) {
     }
     pinned++;
     uint32_t before = backing_of(objects[at]);
-    wrong += kind == QUIRE_PIN_LONG && before != arena_pfn(objects[at]).n;
+    wrong += kind == QUIRE_PIN_LONG && zone_is_shared(arena_pfn(objects[at]), 1);
     for (int k = 0; k < 20; k++) sched_yield();
     moved += backing_of(objects[at]) != before;
     wrong += *objects[at] != at;
@@ -292,6 +296,141 @@ static void pins_hold_while_compaction_works(void) {
     quire_free(objects[i]);
   }
 }
+
+/* ---- memory that was meshed ---- */
+
+enum { MESHED = 64 };
+
+static uint32_t *sparse[SPARSE], *meshed[MESHED];
+
+/* A sparse heap, and some of its objects that have their memory elsewhere; fewer than MESHED where
+ * this process may not mesh. */
+static unsigned begin_meshed(void) {
+  unsigned n = 0;
+  for (uint32_t i = 0; i < SPARSE; i++) memset(sparse[i] = quire_malloc(256), (int)i, 256);
+  for (uint32_t i = 0; i < SPARSE; i++)
+    if (i % 10 != 0) {
+      quire_free(sparse[i]);
+      sparse[i] = NULL;
+    }
+  (void)compaction_now();
+  for (uint32_t i = 0; i < SPARSE && n < MESHED; i += 70)
+    if (sparse[i] != NULL && zone_backing(arena_pfn(sparse[i])) == ZONE_GUEST)
+      meshed[n++] = sparse[i];
+  if (n < MESHED) unit_skip(zone_state_text(zone_state()));
+  return n;
+}
+
+static void end_meshed(void) {
+  unsigned wrong = 0;
+  for (uint32_t i = 0; i < SPARSE; i++) {
+    for (unsigned k = 0; sparse[i] != NULL && k < 256; k++)
+      wrong += ((char *)sparse[i])[k] != (char)i;
+    quire_free(sparse[i]);
+  }
+  CU_ASSERT_EQUAL(wrong, 0);
+  CU_ASSERT_EQUAL(pin_frames(), 0);
+}
+
+/* The number of the page behind an address as the kernel counts them; 0 without the right to know.
+ */
+static uint64_t physical_page(const void *p) {
+  uint64_t entry = 0;
+  int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  off_t at = (off_t)((uintptr_t)p / FRAME_SIZE * sizeof entry);
+  if (fd < 0 || pread(fd, &entry, sizeof entry, at) != sizeof entry) entry = 0;
+  if (fd >= 0) close(fd);
+  return entry >> 63 != 0 ? entry & (((uint64_t)1 << 55) - 1) : 0;
+}
+
+/* Compaction, stores and neighbours that are handed out: none of them gives pinned memory another
+ * page. */
+static void pages_that_are_pinned_for_long_stay(void) {
+  uint64_t page[MESHED];
+  static char *others[SPARSE / 10];
+  if (begin_meshed() == MESHED && physical_page(meshed[0]) == 0)
+    unit_skip("page numbers are hidden");
+  for (unsigned i = 0; i < MESHED && meshed[i] != NULL; i++) {
+    uint64_t before = physical_page(meshed[i]);
+    int err;
+    while ((err = quire_pin(meshed[i], 256, QUIRE_PIN_LONG)) == EBUSY) sched_yield();
+    CU_ASSERT_EQUAL(err, 0);
+    page[i] = physical_page(meshed[i]);
+    if (before != 0) CU_ASSERT_NOT_EQUAL(page[i], before);
+  }
+  CU_ASSERT_TRUE(pin_consistent());
+  for (unsigned i = 0; i < SPARSE / 10; i++) memset(others[i] = quire_malloc(256), 1, 256);
+  for (uint32_t i = 0; i < SPARSE; i++)
+    if (sparse[i] != NULL) memset(sparse[i], (int)i, 256);
+  (void)compaction_now();
+  for (unsigned i = 0; i < SPARSE / 10; i++) quire_free(others[i]);
+  (void)compaction_now();
+  for (unsigned i = 0; i < MESHED && meshed[i] != NULL; i++) {
+    CU_ASSERT_EQUAL(physical_page(meshed[i]), page[i]);
+    CU_ASSERT_EQUAL(quire_unpin(meshed[i], 256, QUIRE_PIN_LONG), 0);
+    CU_ASSERT_EQUAL(quire_unpin(meshed[i], 256, QUIRE_PIN_LONG), EINVAL);
+  }
+  end_meshed();
+}
+
+#if QUIRE_URING
+static void reads_what_it_was(void) {
+  for (uint32_t i = 0; i < SPARSE; i++)
+    for (unsigned k = 0; sparse[i] != NULL && k < 256; k++)
+      child_check(((char *)sparse[i])[k] == (char)i);
+}
+
+/* What design.md says of buffers: pinned first and registered then, a fork and stores afterwards
+ * don't part the program's page from the kernel's. */
+static void registered_buffers_receive_after_a_fork(void) {
+  struct io_uring ring;
+  struct iovec buffers[MESHED];
+  char message[256];
+  int ends[2];
+  unsigned n = begin_meshed(), wrong = 0;
+  if (n == MESHED && io_uring_queue_init(8, &ring, 0) != 0) {
+    unit_skip("io_uring is refused");
+    n = 0;
+  }
+  if (n < MESHED) {
+    end_meshed();
+    return;
+  }
+  CU_ASSERT_EQUAL_FATAL(pipe2(ends, O_CLOEXEC), 0);
+  for (unsigned i = 0; i < MESHED; i++) {
+    while (quire_pin(meshed[i], 256, QUIRE_PIN_LONG) == EBUSY) sched_yield();
+    buffers[i] = (struct iovec){meshed[i], 256};
+  }
+  CU_ASSERT_EQUAL_FATAL(io_uring_register_buffers(&ring, buffers, MESHED), 0);
+  CU_ASSERT_TRUE(child_lives(reads_what_it_was));
+  for (uint32_t i = 0; i < SPARSE; i++)
+    if (sparse[i] != NULL) memset(sparse[i], (int)i, 256);
+  (void)compaction_now();
+  for (unsigned i = 0; i < MESHED; i++) {
+    struct io_uring_cqe *cqe;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+    memset(message, (int)i + 100, sizeof message);
+    CU_ASSERT_EQUAL_FATAL(write(ends[1], message, sizeof message), (ssize_t)sizeof message);
+    io_uring_prep_read_fixed(sqe, ends[0], meshed[i], 256, 0, (int)i);
+    CU_ASSERT_EQUAL_FATAL(io_uring_submit(&ring), 1);
+    CU_ASSERT_EQUAL_FATAL(io_uring_wait_cqe(&ring, &cqe), 0);
+    CU_ASSERT_EQUAL(cqe->res, 256);
+    io_uring_cqe_seen(&ring, cqe);
+    wrong += memcmp(meshed[i], message, sizeof message) != 0;
+  }
+  CU_ASSERT_EQUAL(wrong, 0);
+  for (unsigned i = 0; i < MESHED; i++)
+    CU_ASSERT_EQUAL(quire_unpin(meshed[i], 256, QUIRE_PIN_LONG), 0);
+  io_uring_queue_exit(&ring);
+  close(ends[0]);
+  close(ends[1]);
+  for (uint32_t i = 0; i < SPARSE; i++)
+    if (sparse[i] != NULL) memset(sparse[i], (int)i, 256);
+  end_meshed();
+}
+#else
+static void registered_buffers_receive_after_a_fork(void) { unit_skip("built without liburing"); }
+#endif
 
 /* ---- failed memory ---- */
 
@@ -439,6 +578,8 @@ static const struct unit_test tests[] = {
     {"large_allocations_lose_their_frame", large_allocations_lose_their_frame},
     {"failed_memory_is_never_touched_again", failed_memory_is_never_touched_again},
     {"pins_hold_while_compaction_works", pins_hold_while_compaction_works},
+    {"pages_that_are_pinned_for_long_stay", pages_that_are_pinned_for_long_stay},
+    {"registered_buffers_receive_after_a_fork", registered_buffers_receive_after_a_fork},
     {0},
 };
 

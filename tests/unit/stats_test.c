@@ -208,8 +208,8 @@ static void numbers_for_people(void) {
   CU_ASSERT(text_has(UINT64_MAX, ": 16.0 EiB live"));
 }
 
-/* All are 64 bits wide but for version and page_size. */
-enum { FIELDS = (sizeof(struct quire_stats) - 8) / 8 };
+/* All are 64 bits wide but for version and page_size, and one is an array. */
+enum { FIELDS = (sizeof(struct quire_stats) - 8) / 8 - QUIRE_NODES_MAX };
 
 /* python3 reads it and finds the numbers. */
 static void json_is_json(void) {
@@ -225,18 +225,20 @@ static void json_is_json(void) {
            "python3 -c '"
            "import json, sys\n"
            "d = json.load(sys.stdin)\n"
-           "assert d[\"quire\"] and d[\"version\"] == 2 and d[\"page_size\"] == 4096\n"
+           "assert d[\"quire\"] and d[\"version\"] == 3 and d[\"page_size\"] == 4096\n"
            "assert d[\"live\"] == 1000003 and d[\"background\"] == 1000003 * 24\n"
            "assert len(d) == 4 + %d and all(d.values())\n"
+           "assert d[\"node_frames\"] == [1000003 * (%d + i) for i in range(%d)]\n"
            "'",
-           FIELDS);
+           FIELDS, FIELDS, QUIRE_NODES_MAX + 1);
   FILE *to = popen(command, "w");
   CU_ASSERT_PTR_NOT_NULL_FATAL(to);
   fputs(out, to);
   CU_ASSERT_EQUAL(pclose(to), 0);
 }
 
-/* HELP, TYPE and sample of each metric, in this order, and no name twice. */
+/* HELP, TYPE and sample of each metric, in this order, and no name twice; of one there are several.
+ */
 static void prometheus_is_exposition(void) {
   static char out[8192];
   struct quire_stats st = numbered();
@@ -264,6 +266,8 @@ static void prometheus_is_exposition(void) {
       CU_ASSERT_PTR_NOT_NULL(strstr(line, " 28672086016")); /* 7 * 1000003 frames */
     n++;
     line = strtok(NULL, "\n");
+    while (line != NULL && strncmp(line, "quire_node_frames_bytes{node=\"", 30) == 0)
+      line = strtok(NULL, "\n");
   }
   CU_ASSERT_EQUAL(n, FIELDS + 1);
 }

@@ -346,6 +346,20 @@ static void model_freeze(void) {
   if (zone_open(false, -1) != ZONE_OPEN) differs = "not open again";
 }
 
+static void model_freeze_part(size_t i, size_t n) {
+  uint32_t home, expected = 0;
+  for (size_t k = 0; k < n; k++) {
+    struct model_frame *m = &model[i + k];
+    if (m->backing == ZONE_HOME) expected |= (uint32_t)1 << k;
+    if (m->backing != ZONE_HOME && m->backing != ZONE_GUEST) continue;
+    m->backing = ZONE_FROZEN;
+    m->value = zone_values[m->at];
+  }
+  if (zone_freeze_part(frame(i), n, &home) != 0 || zone_settle(frame(i), n) != 0)
+    differs = "refused";
+  if (home != expected) differs = "which were home";
+}
+
 static void follow_model(bool freezing) {
   struct random r = {test_seed()};
   uint64_t steps = test_steps(6000), freezes = 0;
@@ -370,7 +384,9 @@ static void follow_model(bool freezing) {
       model_plain(i, n);
       break;
     case 5:
-      if (freezing && random_below(&r, 40) == 0) model_freeze(), freezes++;
+      if (!freezing) break;
+      if (random_below(&r, 40) == 0) model_freeze(), freezes++;
+      if (random_below(&r, 4) == 0) model_freeze_part(i, size_min(n, 32));
       break;
     default:
       model_store(i, (uint32_t)step + 1);
@@ -442,6 +458,63 @@ static void frozen_frames_are_everybodys_own(void) {
   CU_ASSERT_EQUAL(zone_backing(frame(8)), ZONE_FROZEN);
   CU_ASSERT_EQUAL(zone_freeze(), 0);
   CU_ASSERT_EQUAL(*word(8), 33);
+  end();
+}
+
+/* A part of it, while the rest goes on. */
+static void a_part_is_frozen_while_the_zone_is_open(void) {
+  uint32_t home;
+  begin();
+  CU_ASSERT_EQUAL(zone_map(frame(3), 3, frame(3)), 0);
+  CU_ASSERT_EQUAL(zone_map(frame(8), 3, frame(3)), 0);
+  for (size_t i = 3; i < 6; i++) *word(i) = 30 + (uint32_t)i;
+  size_t mappings = zone_mappings();
+  CU_ASSERT_EQUAL(zone_freeze_part(frame(2), 3, &home), 0);
+  CU_ASSERT_EQUAL(home, 6); /* frames 3 and 4 */
+  CU_ASSERT_EQUAL(zone_freeze_part(frame(9), 1, &home), 0);
+  CU_ASSERT_EQUAL(home, 0);
+  CU_ASSERT_EQUAL(zone_state(), ZONE_OPEN);
+  CU_ASSERT_EQUAL(zone_mappings(), mappings + 3);
+  CU_ASSERT_EQUAL(stats_now().frozen, 3);
+  CU_ASSERT_EQUAL(zone_backing(frame(4)), ZONE_FROZEN);
+  CU_ASSERT_EQUAL(zone_backing(frame(5)), ZONE_HOME);
+  CU_ASSERT_FALSE(zone_is_shared(frame(2), 3));
+  CU_ASSERT_TRUE(zone_is_shared(frame(2), 4));
+  /* They read as they did, and what others store until the page is copied. */
+  for (size_t i = 3; i < 6; i++) CU_ASSERT_EQUAL(*word(i), 30 + i);
+  CU_ASSERT_EQUAL(*word(9), 34);
+  *zone_word(4) = 44;
+  CU_ASSERT_EQUAL(*word(9), 44);
+  CU_ASSERT_EQUAL(zone_settle(frame(8), 3), 0);
+  *zone_word(4) = 54;
+  CU_ASSERT_EQUAL(*word(9), 44);
+  CU_ASSERT_EQUAL(*word(4), 54);
+  *word(9) = 1;
+  *word(8) = 2; /* the zone's, and not frame 3's any more */
+  CU_ASSERT_EQUAL(*zone_word(3), 2);
+  CU_ASSERT_EQUAL(zone_freeze(), 0);
+  CU_ASSERT_EQUAL(*word(9), 1);
+  CU_ASSERT_EQUAL(*word(8), 2);
+  CU_ASSERT_EQUAL(zone_freeze_part(frame(2), 9, &home), 0); /* nothing is left to freeze */
+  CU_ASSERT_EQUAL(home, 0);
+  CU_ASSERT_FALSE(zone_is_shared(frame(0), 20));
+  CU_ASSERT_EQUAL(zone_plain(frame(2), 9), 0);
+  end();
+}
+
+static void a_part_that_is_refused_stays(void) {
+  uint32_t home;
+  begin();
+  CU_ASSERT_EQUAL(zone_map(frame(3), 1, frame(3)), 0);
+  *word(3) = 33;
+  fake_zone_refuse(FAKE_ZONE_FREEZE, -ENOMEM, 1, 1);
+  CU_ASSERT_EQUAL(zone_freeze_part(frame(3), 1, &home), -ENOMEM);
+  CU_ASSERT_EQUAL(home, 0);
+  CU_ASSERT_EQUAL(zone_backing(frame(3)), ZONE_HOME);
+  CU_ASSERT_EQUAL(stats_now().failures, 1);
+  CU_ASSERT_EQUAL(stats_now().stuck, 0);
+  *word(3) = 34;
+  CU_ASSERT_EQUAL(*zone_word(3), 34);
   end();
 }
 
@@ -517,6 +590,8 @@ static const struct unit_test tests[] = {
     {"frozen_frames_are_everybodys_own", frozen_frames_are_everybodys_own},
     {"a_child_has_frozen_frames", a_child_has_frozen_frames},
     {"refused_freezes_are_counted", refused_freezes_are_counted},
+    {"a_part_is_frozen_while_the_zone_is_open", a_part_is_frozen_while_the_zone_is_open},
+    {"a_part_that_is_refused_stays", a_part_that_is_refused_stays},
     {"forgetting_closes_nothing", forgetting_closes_nothing},
     {0},
 };

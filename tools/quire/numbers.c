@@ -128,6 +128,11 @@ static void put_places(const uint64_t *n, struct snapshot_numbers *out) {
   s->nfolios = n[QUIRE_PEEK_NFOLIOS];
   s->ncaches = n[QUIRE_PEEK_NCACHES];
   s->reclaimed = n[QUIRE_PEEK_RECLAIMED];
+  s->nodes = n[QUIRE_PEEK_NODES_COUNT] > 1 ? n[QUIRE_PEEK_NODES_COUNT] - 1 : 1;
+  s->numa_state = n[QUIRE_PEEK_NUMA_STATE];
+  s->brought_folios = n[QUIRE_PEEK_BROUGHT_FOLIOS];
+  s->brought = n[QUIRE_PEEK_BROUGHT];
+  s->brought_not = n[QUIRE_PEEK_BROUGHT_NOT];
   s->owned_live = n[QUIRE_PEEK_OWNED_FRAMES] * FRAME;
   out->huge_stalls = n[QUIRE_PEEK_HUGE_STALLS];
   out->mappings_most = n[QUIRE_PEEK_MAPPINGS_MOST];
@@ -173,38 +178,46 @@ static enum snapshot_status read_classes(struct target *target, const struct qui
   return SNAPSHOT_OK;
 }
 
+/* Of one node. */
 static void add_class(const struct quire_peek *h, unsigned c, const char *bin, const char *transfer,
                       struct snapshot_numbers *out, struct sums *sums) {
   struct snapshot_class *class = &out->classes[c];
-  uint64_t size = class->size;
-  class->transfer = field(transfer, h->transfer_n, 4);
-  sums->transfer += class->transfer * size;
-  sums->cached += class->cached * size;
+  uint64_t objects = field(transfer, h->transfer_n, 4);
+  class->transfer += objects;
   if (c >= h->nslab_classes) {
-    if (class->transfer > 0) sums->metadata += h->transfer_bytes;
-    sums->folio_loose += (class->cached + class->transfer) * size;
+    if (objects > 0) sums->metadata += h->transfer_bytes;
     return;
   }
-  class->nslabs = field(bin, h->bin_nslabs, 4);
-  class->free_slots = field(bin, h->bin_free_slots, 8) + field(bin, h->bin_nblocked, 4);
-  sums->nslabs += class->nslabs;
-  sums->slab_frames += class->nslabs * class->nframes;
-  sums->free_bytes += class->free_slots * size;
-  sums->tails += class->nslabs * ((uint64_t) class->nframes * FRAME - size * class->slots);
-  sums->slab_loose += (class->cached + class->transfer) * size;
+  class->nslabs += field(bin, h->bin_nslabs, 4);
+  class->free_slots += field(bin, h->bin_free_slots, 8) + field(bin, h->bin_nblocked, 4);
   if (field(bin, h->bin_refills, 8) > 0) sums->metadata += h->bin_stride;
   if (field(bin, h->bin_flushes, 8) > 0) sums->metadata += h->transfer_bytes;
 }
 
-static enum snapshot_status read_bins(struct target *target, const struct quire_peek *h,
-                                      struct snapshot_numbers *out, struct sums *sums) {
+/* Of all nodes. */
+static void sum_class(const struct quire_peek *h, unsigned c, const struct snapshot_numbers *out,
+                      struct sums *sums) {
+  const struct snapshot_class *class = &out->classes[c];
+  uint64_t size = class->size, loose = (class->cached + class->transfer) * size;
+  sums->transfer += class->transfer * size;
+  sums->cached += class->cached * size;
+  *(c < h->nslab_classes ? &sums->slab_loose : &sums->folio_loose) += loose;
+  sums->nslabs += class->nslabs;
+  sums->slab_frames += class->nslabs * class->nframes;
+  sums->free_bytes += class->free_slots * size;
+  sums->tails += class->nslabs * ((uint64_t) class->nframes * FRAME - size * class->slots);
+}
+
+/* Bins and transfer areas of one node. */
+static enum snapshot_status read_shelf(struct target *target, const struct quire_peek *h,
+                                       uint64_t bins_at, uint64_t transfers_at,
+                                       struct snapshot_numbers *out, struct sums *sums) {
   enum snapshot_status status = SNAPSHOT_UNREADABLE;
   size_t nbins = (size_t)h->nslab_classes * h->bin_stride;
   size_t ntransfers = (size_t)h->nclasses * h->transfer_stride;
   char *bins = malloc(nbins + ntransfers + 1), *transfers = bins + nbins;
   if (bins == NULL) return SNAPSHOT_NO_MEMORY;
-  struct target_piece pieces[] = {{h->bins_address, bins, nbins},
-                                  {h->transfers_address, transfers, ntransfers}};
+  struct target_piece pieces[] = {{bins_at, bins, nbins}, {transfers_at, transfers, ntransfers}};
   if (target->read(target, pieces, 2)) {
     for (unsigned c = 0; c < h->nclasses; c++)
       add_class(h, c, bins + (size_t)(c < h->nslab_classes ? c : 0) * h->bin_stride,
@@ -212,6 +225,25 @@ static enum snapshot_status read_bins(struct target *target, const struct quire_
     status = SNAPSHOT_OK;
   }
   free(bins);
+  return status;
+}
+
+static enum snapshot_status read_bins(struct target *target, const struct quire_peek *h,
+                                      struct snapshot_numbers *out, struct sums *sums) {
+  enum snapshot_status status =
+      read_shelf(target, h, h->bins_address, h->transfers_address, out, sums);
+  uint64_t shelves = 0, nodes = out->stats.nodes;
+  if (status != SNAPSHOT_OK) return status;
+  if (!target_read(target, h->shelves_address, &shelves, 8) ||
+      !target_read(target, h->node_frames_address, out->stats.node_frames,
+                   sizeof out->stats.node_frames))
+    return SNAPSHOT_UNREADABLE;
+  if (shelves == 0) nodes = 0;
+  for (uint64_t i = 0; i < nodes && i < QUIRE_NODES_MAX && status == SNAPSHOT_OK; i++) {
+    uint64_t at = shelves + i * h->shelf_stride;
+    status = read_shelf(target, h, at, at + h->shelf_transfers, out, sums);
+  }
+  for (unsigned c = 0; c < h->nclasses; c++) sum_class(h, c, out, sums);
   return status;
 }
 
@@ -279,7 +311,8 @@ static void put_sums(const struct quire_peek *h, const uint64_t *places, const s
   uint64_t hugepages = s->frames_opened / HUGEPAGE;
   s->metadata = s->frames_opened * 8 + hugepages * h->hugepage_stride +
                 places[QUIRE_PEEK_DESCRIPTOR_BYTES] + sums->metadata + h->frames_bytes +
-                3 * hugepages / 8 + places[QUIRE_PEEK_BACKING_BYTES];
+                3 * hugepages / 8 + places[QUIRE_PEEK_NODES_BYTES] +
+                places[QUIRE_PEEK_BACKING_BYTES];
 }
 
 static enum snapshot_status read_options(struct target *target, const struct quire_peek *h,
