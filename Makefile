@@ -60,11 +60,11 @@ UNIT_SUPPORT := $(patsubst %.c,$(B)/%.o,$(filter-out %_test.c,$(wildcard tests/u
 ABUSES := $(patsubst tests/abuse/%.c,$(B)/tests/abuse/%,$(wildcard tests/abuse/*.c))
 
 # The `quire` command and the libraries that it alone needs. Where they are missing the rest is built.
-COMMAND_LIBS := jansson ncursesw libmicrohttpd
+COMMAND_LIBS := jansson ncursesw libmicrohttpd cairo zlib
 ifeq ($(CROSS)$(shell pkg-config --exists $(COMMAND_LIBS) 2>/dev/null && echo yes),yes)
 COMMAND := $(B)/quire
 COMMAND_FLAGS := $(shell pkg-config --cflags $(COMMAND_LIBS)) -DQUIRE_LIBDIR='"$(LIBDIR)"'
-COMMAND_LINK := $(shell pkg-config --libs $(COMMAND_LIBS))
+COMMAND_LINK := $(shell pkg-config --libs $(COMMAND_LIBS)) -lm
 endif
 COMMAND_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard tools/quire/*.c))
 
@@ -103,6 +103,9 @@ $(B)/tools/options-text: tools/options-text.c $(B)/alloc/options.o $(B)/arch/sys
 $(B)/tools/quire/%.o: tools/quire/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(COMMAND_FLAGS) $(CFLAGS) -c $< -o $@
+
+# The page for browsers goes into it as it is.
+$(B)/tools/quire/embed.o: $(wildcard tools/quire/page/*)
 
 # Of the allocator it has the table of options, the names of the numbers, and what these need.
 $(B)/quire: $(COMMAND_OBJECTS) $(B)/alloc/options.o $(B)/alloc/fields.o $(B)/arch/sys.o

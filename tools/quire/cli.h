@@ -21,6 +21,7 @@ struct command {
 
 extern const struct command command_run, command_doctor, command_stat, command_top, command_export,
     command_compact, command_purge;
+extern const struct command command_map, command_record;
 
 /* What --help prints. */
 void cli_help(const struct command *command, FILE *out);

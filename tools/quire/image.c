@@ -1,0 +1,342 @@
+/* Theory. Each hugepage is a grid of cells; neighbours of one colour are one rectangle, and all
+ * rectangles of one colour one path, so that an SVG of a large heap stays small. */
+#include "tools/quire/image.h"
+
+#include <cairo-svg.h>
+#include <cairo.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/quire/cli.h"
+
+enum {
+  MARGIN = 24,
+  TITLE_HEIGHT = 52, /* above a panel */
+  LEGEND_GAP = 18,
+  LEGEND_ROW = 20,
+  SWATCH = 12,
+  CELL_MAX = 10,
+  SIGNS_FROM = 4, /* pixels of a cell from which signs are drawn in it */
+  WIDTH_ONE = 1200,
+  WIDTH_TWO = 1480,
+  SIDE_MAX = 32000, /* of cairo's surfaces */
+};
+
+/* ---- measures ---- */
+
+struct layout {
+  unsigned cell, gap, columns, rows;
+  unsigned panel_width, panel_height, panels_x, legend_y, legend_rows;
+  unsigned width, height;
+};
+
+static unsigned most_hugepages(const struct image *image) {
+  unsigned n = 1;
+  for (unsigned i = 0; i < image->npanels; i++)
+    if (image->panels[i].picture->nhugepages > n) n = image->panels[i].picture->nhugepages;
+  return n;
+}
+
+/* As large as cells can be so that a panel is no higher than wide. */
+static struct layout layout_of(const struct image *image) {
+  unsigned total = image->width, n = most_hugepages(image), panels = image->npanels;
+  struct layout l = {0};
+  if (total == 0) total = panels == 1 ? WIDTH_ONE : WIDTH_TWO;
+  unsigned wide = total > (panels + 1) * MARGIN ? (total - (panels + 1) * MARGIN) / panels : 1;
+  for (l.cell = CELL_MAX; l.cell > 0; l.cell--) {
+    l.gap = l.cell < 2 ? 2 : l.cell;
+    l.columns = (wide + l.gap) / (HUGEPAGE_COLUMNS * l.cell + l.gap);
+    if (l.columns == 0) continue;
+    l.rows = (n + l.columns - 1) / l.columns;
+    if (l.rows * (HUGEPAGE_ROWS * l.cell + l.gap) <= wide * 9 / 10) break;
+  }
+  if (l.cell == 0) { /* more than fits: as wide as high, a pixel a frame */
+    l.cell = 1;
+    for (l.columns = 1; l.columns * 34ull * l.columns * 34 < n * 34ull * 18; l.columns++) continue;
+    l.rows = (n + l.columns - 1) / l.columns;
+  }
+  if (l.columns > n) l.columns = n;
+  l.panel_width = l.columns * (HUGEPAGE_COLUMNS * l.cell + l.gap) - l.gap;
+  l.panel_height = l.rows * (HUGEPAGE_ROWS * l.cell + l.gap) - l.gap;
+  unsigned content = panels * l.panel_width + (panels - 1) * MARGIN;
+  l.width = total > content + 2 * MARGIN ? total : content + 2 * MARGIN;
+  l.panels_x = (l.width - content) / 2;
+  return l;
+}
+
+/* ---- colours and text ---- */
+
+static void set_colour(cairo_t *c, uint32_t colour, double alpha) {
+  cairo_set_source_rgba(c, (colour >> 16 & 0xff) / 255.0, (colour >> 8 & 0xff) / 255.0,
+                        (colour & 0xff) / 255.0, alpha);
+}
+
+static double text(cairo_t *c, double x, double y, uint32_t colour, double size, bool bold,
+                   const char *what) {
+  cairo_text_extents_t extents;
+  cairo_select_font_face(c, "sans-serif", CAIRO_FONT_SLANT_NORMAL,
+                         bold ? CAIRO_FONT_WEIGHT_BOLD : CAIRO_FONT_WEIGHT_NORMAL);
+  cairo_set_font_size(c, size);
+  set_colour(c, colour, 1);
+  cairo_move_to(c, x, y);
+  cairo_show_text(c, what);
+  cairo_text_extents(c, what, &extents);
+  return extents.x_advance;
+}
+
+/* ---- rectangles ---- */
+
+struct rectangle {
+  uint32_t colour;
+  uint16_t x, y, width, height; /* pixels in the panel */
+};
+
+struct rectangles {
+  struct rectangle *all;
+  size_t n, capacity;
+  bool failed;
+};
+
+static void add(struct rectangles *r, struct rectangle one) {
+  if (r->n == r->capacity) {
+    size_t more = r->capacity == 0 ? 4096 : r->capacity * 2;
+    struct rectangle *all = realloc(r->all, more * sizeof *all);
+    if (all == NULL) {
+      r->failed = true;
+      return;
+    }
+    r->all = all;
+    r->capacity = more;
+  }
+  r->all[r->n++] = one;
+}
+
+/* What is alike in a hugepage: runs of a row, and a run with the same one below it. */
+static void add_hugepage(struct rectangles *r, const struct layout *l,
+                         const uint32_t colours[HUGEPAGE_CELLS], unsigned left, unsigned top) {
+  bool done[HUGEPAGE_CELLS] = {false};
+  for (unsigned i = 0; i < HUGEPAGE_CELLS; i++) {
+    unsigned x = i % HUGEPAGE_COLUMNS, y = i / HUGEPAGE_COLUMNS, width = 1, height = 1;
+    if (done[i]) continue;
+    while (x + width < HUGEPAGE_COLUMNS && !done[i + width] && colours[i + width] == colours[i])
+      width++;
+    for (bool same = true; same && y + height < HUGEPAGE_ROWS; height += same)
+      for (unsigned k = 0; k < width && same; k++)
+        same = !done[i + height * HUGEPAGE_COLUMNS + k] &&
+               colours[i + height * HUGEPAGE_COLUMNS + k] == colours[i];
+    for (unsigned row = 0; row < height; row++) memset(done + i + row * HUGEPAGE_COLUMNS, 1, width);
+    add(r, (struct rectangle){colours[i], (uint16_t)(left + x * l->cell),
+                              (uint16_t)(top + y * l->cell), (uint16_t)(width * l->cell),
+                              (uint16_t)(height * l->cell)});
+  }
+}
+
+static int by_colour(const void *a, const void *b) {
+  const struct rectangle *x = a, *y = b;
+  return (x->colour > y->colour) - (x->colour < y->colour);
+}
+
+static void fill_rectangles(cairo_t *c, struct rectangles *r, double left, double top) {
+  qsort(r->all, r->n, sizeof *r->all, by_colour);
+  for (size_t i = 0; i < r->n;) {
+    uint32_t colour = r->all[i].colour;
+    cairo_new_path(c);
+    for (; i < r->n && r->all[i].colour == colour; i++)
+      cairo_rectangle(c, left + r->all[i].x, top + r->all[i].y, r->all[i].width, r->all[i].height);
+    set_colour(c, colour, 1);
+    cairo_fill(c);
+  }
+}
+
+/* ---- panels ---- */
+
+/* Signs where cells have room: a bar through guests, a dot in what has been discarded, a square in
+ * what is pinned, a bar at the foot of what is frozen. */
+static void add_signs(struct rectangles *r, const struct layout *l,
+                      const struct picture_cell *cells, enum palette_theme theme, unsigned left,
+                      unsigned top) {
+  unsigned third = l->cell / 3, c = l->cell;
+  for (unsigned i = 0; i < HUGEPAGE_CELLS; i++) {
+    struct picture_cell cell = cells[i];
+    uint16_t x = (uint16_t)(left + i % HUGEPAGE_COLUMNS * c);
+    uint16_t y = (uint16_t)(top + i / HUGEPAGE_COLUMNS * c), size = (uint16_t)(c - 2 * third);
+    uint16_t in = (uint16_t)third, all = (uint16_t)c;
+    if (cell.kind == PICTURE_GUEST)
+      add(r, (struct rectangle){palette_colour(theme, PICTURE_HOST, 3), x, (uint16_t)(y + c / 2),
+                                all, 1});
+    if (cell.kind == PICTURE_HOLLOW)
+      add(r, (struct rectangle){palette_colour(theme, PICTURE_SLAB, 2), (uint16_t)(x + c / 2),
+                                (uint16_t)(y + c / 2), 1, 1});
+    if (cell.marks & PICTURE_FROZEN)
+      add(r, (struct rectangle){palette_mark(theme, 1), x, (uint16_t)(y + c - third), all, in});
+    if (cell.marks & PICTURE_PINNED)
+      add(r, (struct rectangle){palette_mark(theme, 0), (uint16_t)(x + in), (uint16_t)(y + in),
+                                size, size});
+  }
+}
+
+static bool draw_cells(cairo_t *c, const struct image *image, const struct layout *l,
+                       const struct picture *p, double left, double top) {
+  struct rectangles r = {0}, signs = {0};
+  uint32_t colours[HUGEPAGE_CELLS];
+  bool with_signs = l->cell >= SIGNS_FROM;
+  for (uint32_t h = 0; h < p->nhugepages; h++) {
+    const struct picture_cell *cells = p->cells + (size_t)h * HUGEPAGE_CELLS;
+    unsigned x = h % l->columns * (HUGEPAGE_COLUMNS * l->cell + l->gap);
+    unsigned y = h / l->columns * (HUGEPAGE_ROWS * l->cell + l->gap);
+    for (unsigned i = 0; i < HUGEPAGE_CELLS; i++)
+      colours[i] = with_signs ? palette_colour(image->theme, cells[i].kind, cells[i].level)
+                              : palette_cell(image->theme, cells[i]);
+    add_hugepage(&r, l, colours, x, y);
+    if (with_signs) add_signs(&signs, l, cells, image->theme, x, y);
+  }
+  bool ok = !r.failed && !signs.failed;
+  cairo_set_antialias(c, CAIRO_ANTIALIAS_NONE);
+  if (ok) fill_rectangles(c, &r, left, top);
+  if (ok && signs.n > 0) fill_rectangles(c, &signs, left, top);
+  cairo_set_antialias(c, CAIRO_ANTIALIAS_DEFAULT);
+  free(r.all);
+  free(signs.all);
+  return ok;
+}
+
+static void draw_title(cairo_t *c, const struct image *image, const struct image_panel *panel,
+                       double x, double y) {
+  const struct palette_page *page = &palette_pages[image->theme];
+  const struct snapshot_process *process = &panel->snapshot->process;
+  char title[160], numbers[160], held[24], live[24], when[40] = "";
+  time_t t = (time_t)(process->time_ns / 1000000000);
+  struct tm tm;
+  if (localtime_r(&t, &tm) != NULL) strftime(when, sizeof when, "%F %T", &tm);
+  snprintf(title, sizeof title, "%s%s%s", process->comm, *panel->caption ? ", " : "",
+           panel->caption);
+  snprintf(numbers, sizeof numbers, "%s held,  %s live",
+           cli_bytes(panel->picture->held * 4096, held), cli_bytes(panel->picture->live, live));
+  text(c, x, y + 16, page->ink, 17, true, title);
+  double end = text(c, x, y + 38, page->ink, 14, false, numbers);
+  snprintf(title, sizeof title, "pid %llu,  %s", (unsigned long long)process->pid, when);
+  text(c, x + end + 16, y + 38, page->faint, 14, false, title);
+}
+
+/* ---- legend ---- */
+
+struct legend {
+  cairo_t *c; /* NULL: only measure */
+  const struct image *image;
+  double x, y, left, right;
+};
+
+static void legend_item(struct legend *g, unsigned kind, unsigned nlevels, uint32_t colour,
+                        const char *what) {
+  const struct palette_page *page = &palette_pages[g->image->theme];
+  double width = nlevels * SWATCH + 6 + strlen(what) * 7.0 + 18;
+  if (g->x + width > g->right && g->x > g->left) {
+    g->x = g->left;
+    g->y += LEGEND_ROW;
+  }
+  for (unsigned i = 0; g->c != NULL && i < nlevels; i++) {
+    if (nlevels > 1) colour = palette_colour(g->image->theme, kind, i);
+    set_colour(g->c, colour, 1);
+    cairo_rectangle(g->c, g->x + i * SWATCH, g->y, SWATCH, SWATCH);
+    cairo_fill_preserve(g->c);
+    set_colour(g->c, page->faint, nlevels > 1 ? 0 : 0.5);
+    cairo_set_line_width(g->c, 0.5);
+    cairo_stroke(g->c);
+  }
+  if (g->c != NULL)
+    width = nlevels * SWATCH + 6 + 18 +
+            text(g->c, g->x + nlevels * SWATCH + 6, g->y + 11, page->ink, 13, false, what);
+  g->x += width;
+}
+
+static uint64_t most_of(const struct image *image, unsigned kind) {
+  uint64_t most = 0;
+  for (unsigned i = 0; i < image->npanels; i++)
+    if (image->panels[i].picture->kinds[kind] > most) most = image->panels[i].picture->kinds[kind];
+  return most;
+}
+
+static void legend_kind(struct legend *g, unsigned kind) {
+  bool shaded = kind == PICTURE_SLAB || kind == PICTURE_HOST;
+  char what[160], amount[24];
+  size_t used = (size_t)snprintf(what, sizeof what, "%s ", picture_kind_text(kind));
+  if (kind == PICTURE_SLAB) used = (size_t)snprintf(what, sizeof what, "slab, sparse to full ");
+  for (unsigned i = 0; i < g->image->npanels; i++)
+    used += (size_t)snprintf(what + used, sizeof what - used, "%s%s", i > 0 ? " / " : "",
+                             cli_bytes(g->image->panels[i].picture->kinds[kind] * 4096, amount));
+  legend_item(g, kind, shaded ? PICTURE_LEVELS : 1,
+              palette_colour(g->image->theme, kind, PICTURE_LEVELS - 1), what);
+}
+
+/* Returns its height. */
+static double draw_legend(struct legend *g) {
+  static const uint8_t order[] = {
+      PICTURE_SLAB,   PICTURE_HOST,     PICTURE_GUEST,  PICTURE_FOLIO,     PICTURE_META,
+      PICTURE_OWNED,  PICTURE_FREE,     PICTURE_HOLLOW, PICTURE_DISCARDED, PICTURE_GUARD,
+      PICTURE_POISON, PICTURE_RESERVED, PICTURE_UNSURE, PICTURE_UNUSED};
+  double top = g->y;
+  for (unsigned i = 0; i < sizeof order; i++)
+    if (most_of(g->image, order[i]) > 0) legend_kind(g, order[i]);
+  for (unsigned m = 0; m < 2; m++) {
+    bool any = false;
+    for (unsigned i = 0; i < g->image->npanels; i++)
+      any |= g->image->panels[i].picture->marks[m] > 0;
+    if (any) legend_item(g, 0, 1, palette_mark(g->image->theme, m), picture_mark_name(m));
+  }
+  return g->y + LEGEND_ROW - top;
+}
+
+/* ---- the whole ---- */
+
+static bool draw(cairo_t *c, const struct image *image, const struct layout *l) {
+  bool ok = true;
+  set_colour(c, palette_pages[image->theme].paper, 1);
+  cairo_paint(c);
+  for (unsigned i = 0; ok && i < image->npanels; i++) {
+    double x = l->panels_x + i * (l->panel_width + MARGIN);
+    draw_title(c, image, &image->panels[i], x, MARGIN);
+    ok = draw_cells(c, image, l, image->panels[i].picture, x, MARGIN + TITLE_HEIGHT);
+  }
+  struct legend legend = {c, image, l->panels_x, l->legend_y, l->panels_x, l->width - l->panels_x};
+  draw_legend(&legend);
+  return ok;
+}
+
+static const char *status_text(cairo_status_t status) {
+  return status == CAIRO_STATUS_WRITE_ERROR ? strerror(errno) : cairo_status_to_string(status);
+}
+
+bool image_write(const struct image *image, const char *path, char error[IMAGE_ERROR_MAX]) {
+  struct layout l = layout_of(image);
+  struct legend measure = {NULL, image, l.panels_x, 0, l.panels_x, l.width - l.panels_x};
+  l.legend_y = MARGIN + TITLE_HEIGHT + l.panel_height + LEGEND_GAP;
+  l.height = l.legend_y + (unsigned)draw_legend(&measure) + MARGIN / 2;
+  if (l.width > SIDE_MAX || l.height > SIDE_MAX) {
+    snprintf(error, IMAGE_ERROR_MAX, "%s: %u x %u pixels are too many for an image", path, l.width,
+             l.height);
+    return false;
+  }
+  cairo_surface_t *surface =
+      image->format == IMAGE_SVG
+          ? cairo_svg_surface_create(path, l.width, l.height)
+          : cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)l.width, (int)l.height);
+  cairo_t *c = cairo_create(surface);
+  bool drawn = draw(c, image, &l);
+  cairo_status_t status = cairo_status(c);
+  cairo_destroy(c);
+  errno = EIO;
+  if (status == CAIRO_STATUS_SUCCESS && image->format == IMAGE_PNG)
+    status = cairo_surface_write_to_png(surface, path);
+  cairo_surface_finish(surface);
+  if (status == CAIRO_STATUS_SUCCESS) status = cairo_surface_status(surface);
+  cairo_surface_destroy(surface);
+  if (drawn && status == CAIRO_STATUS_SUCCESS) return true;
+  snprintf(error, IMAGE_ERROR_MAX, "%s: %s", path, drawn ? status_text(status) : "no memory");
+  struct stat st;
+  if (lstat(path, &st) == 0 && S_ISREG(st.st_mode)) unlink(path);
+  return false;
+}
