@@ -24,9 +24,8 @@ struct job {
   const char *path;
   uint64_t every_ms, for_ms, most; /* 0: without end */
   struct recorder recorder;
-  struct snapshot last; /* its numbers; nothing to be freed */
+  uint64_t live; /* bytes, of the last snapshot */
   uint64_t began_ms;
-  uint64_t held;
 };
 
 static uint64_t now_ms(void) {
@@ -47,8 +46,7 @@ static void progress(const struct job *j, bool last) {
   fprintf(stderr, "%s%u snapshot%s, %.1f s, %s written, %s live%s",
           isatty(STDERR_FILENO) ? "\r\033[K" : "", j->recorder.count,
           j->recorder.count == 1 ? "" : "s", (double)(now_ms() - j->began_ms) / 1000,
-          cli_bytes(j->recorder.written, bytes), cli_bytes(j->last.numbers.stats.live, live),
-          last ? "" : " ");
+          cli_bytes(j->recorder.written, bytes), cli_bytes(j->live, live), last ? "" : " ");
   if (last) fprintf(stderr, ": %s\n", j->path);
 }
 
@@ -70,6 +68,7 @@ static int take(struct job *j) {
   if (status != STATUS_OK) return cli_fail(j->command, status, "%s", error);
   if (!recorder_add(&j->recorder, &snapshot))
     status = cli_fail(j->command, STATUS_FAILED, "%s: %s", j->path, strerror(errno));
+  j->live = snapshot.numbers.stats.live;
   snapshot_free(&snapshot);
   return status;
 }
