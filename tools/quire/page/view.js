@@ -57,11 +57,10 @@ class View {
 
   replan() {
     this.plan = new Plan(this.largest, this.width() / Math.max(1, this.height()));
-    this.sides = this.sides.map(old => {
-      if (!old) return null;
-      const surface = new Surface(this.plan);
-      surface.set(old.heap, this.theme, this.only);
-      return surface;
+    this.sides.forEach((old, side) => {
+      if (!old) return;
+      this.sides[side] = new Surface(this.plan);
+      this.sides[side].set(old.heap, this.theme, this.only);
     });
     if (this.fitted) this.fit();
   }
