@@ -153,9 +153,9 @@ static void put_title(struct browser *b) {
 }
 
 static const char help_process[] =
-    "arrows hjkl: move  PgUp PgDn  + -: zoom  0: fit  g G: ends  space: live or still  q: quit";
+    "arrows PgUp PgDn g G: move  + - 0: zoom, all  space: live or still  q: quit";
 static const char help_recording[] =
-    "arrows hjkl: move  + -: zoom  0: fit  , .: a moment back, on  space: play  q: quit";
+    "arrows g G: move  + - 0: zoom, all  , .: moment back, on  space: play  q: quit";
 
 static void paint(struct browser *b) {
   char text[256];

@@ -33,13 +33,15 @@ struct tile {
   unsigned width, height, gap;
 };
 
-static struct tile tile_of(int step) {
-  if (step >= HUGEPAGE_STEP) return (struct tile){1, 1, 0};
-  unsigned gap = step <= GAP_STEP_MAX ? 1 : 0;
-  if (step < 0)
-    return (struct tile){(HUGEPAGE_COLUMNS << -step) + gap, (HUGEPAGE_ROWS << -step) + gap, gap};
-  unsigned height = HUGEPAGE_ROWS >> step;
-  return (struct tile){(HUGEPAGE_COLUMNS >> step) + gap, (height == 0 ? 1 : height) + gap, gap};
+static struct tile tile_of(const struct screen_view *view) {
+  unsigned gap = view->gap;
+  if (view->step >= HUGEPAGE_STEP) return (struct tile){1, 1, 0};
+  if (view->step < 0)
+    return (struct tile){(HUGEPAGE_COLUMNS << -view->step) + gap,
+                         (HUGEPAGE_ROWS << -view->step) + gap, gap};
+  unsigned height = HUGEPAGE_ROWS >> view->step;
+  return (struct tile){(HUGEPAGE_COLUMNS >> view->step) + gap, (height == 0 ? 1 : height) + gap,
+                       gap};
 }
 
 /* Hugepages behind one tile. */
@@ -51,18 +53,23 @@ unsigned screen_pixel_rows(const struct screen *s, const struct screen_style *st
   return style->colour ? s->height * 2 : s->height;
 }
 
-void screen_set_step(struct screen_view *view, int step, const struct screen *s) {
+static void set_step(struct screen_view *view, int step, unsigned gap, const struct screen *s) {
   if (step < SCREEN_STEP_MIN) step = SCREEN_STEP_MIN;
   if (step > SCREEN_STEP_MAX) step = SCREEN_STEP_MAX;
-  struct tile tile = tile_of(step);
   view->step = step;
+  view->gap = step <= GAP_STEP_MAX ? gap : 0;
+  struct tile tile = tile_of(view);
   view->columns = (s->width + tile.gap) / tile.width;
   if (view->columns == 0) view->columns = 1;
 }
 
+void screen_set_step(struct screen_view *view, int step, const struct screen *s) {
+  set_step(view, step, 1, s);
+}
+
 void screen_extent(const struct picture *p, const struct screen_view *view, unsigned *width,
                    unsigned *height) {
-  struct tile tile = tile_of(view->step);
+  struct tile tile = tile_of(view);
   uint32_t each = hugepages_of(view->step), tiles = (p->nhugepages + each - 1) / each;
   uint32_t rows = (tiles + view->columns - 1) / view->columns;
   *width = (tiles < view->columns ? tiles : view->columns) * tile.width - tile.gap;
@@ -73,11 +80,12 @@ struct screen_view screen_fit(const struct picture *p, const struct screen *s,
                               const struct screen_style *style) {
   struct screen_view view = {0};
   unsigned width, height;
-  for (int step = 0; step <= SCREEN_STEP_MAX; step++) {
-    screen_set_step(&view, step, s);
-    screen_extent(p, &view, &width, &height);
-    if (width <= s->width && height <= screen_pixel_rows(s, style)) break;
-  }
+  for (int step = 0; step <= SCREEN_STEP_MAX; step++)
+    for (unsigned gap = 2; gap-- > 0;) {
+      set_step(&view, step, gap, s);
+      screen_extent(p, &view, &width, &height);
+      if (width <= s->width && height <= screen_pixel_rows(s, style)) return view;
+    }
   return view;
 }
 
@@ -89,7 +97,7 @@ struct area {
 
 static struct area area_at(const struct picture *p, const struct screen_view *view, unsigned x,
                            unsigned y) {
-  struct tile tile = tile_of(view->step);
+  struct tile tile = tile_of(view);
   struct area a = {0};
   uint32_t each = hugepages_of(view->step);
   uint64_t column = x / tile.width, row = y / tile.height;
@@ -119,7 +127,7 @@ uint32_t screen_frame(const struct picture *p, const struct screen_view *view, u
 }
 
 void screen_place(const struct screen_view *view, uint32_t frame, unsigned *x, unsigned *y) {
-  struct tile tile = tile_of(view->step);
+  struct tile tile = tile_of(view);
   uint32_t index = frame / HUGEPAGE_CELLS / hugepages_of(view->step), in = frame % HUGEPAGE_CELLS;
   *x = index % view->columns * tile.width;
   *y = index / view->columns * tile.height;
@@ -281,11 +289,11 @@ unsigned screen_legend(struct screen *s, const struct picture *p,
 
 static void scale_text(const struct screen_view *view, char *out, size_t size) {
   if (view->step <= 0)
-    snprintf(out, size, "a cell is 4 KiB");
+    snprintf(out, size, "a cell: 4 KiB");
   else if (view->step < HUGEPAGE_STEP)
-    snprintf(out, size, "a cell is %u frames of 4 KiB", 1u << 2 * view->step);
+    snprintf(out, size, "a cell: %u frames", 1u << 2 * view->step);
   else
-    snprintf(out, size, "a cell is %u MiB", 2 * hugepages_of(view->step));
+    snprintf(out, size, "a cell: %u MiB", 2 * hugepages_of(view->step));
 }
 
 static void title(struct screen *s, const struct snapshot *snapshot, const struct picture *p,
@@ -295,9 +303,9 @@ static void title(struct screen *s, const struct snapshot *snapshot, const struc
   struct tm tm;
   if (localtime_r(&t, &tm) != NULL) strftime(when, sizeof when, "%T", &tm);
   scale_text(view, scale, sizeof scale);
-  snprintf(text, sizeof text, "%.32s %llu  %s  %s held, %s live  %s", snapshot->process.comm,
-           (unsigned long long)snapshot->process.pid, when, cli_bytes(p->held * 4096, held),
-           cli_bytes(p->live, live), scale);
+  snprintf(text, sizeof text, "%.32s %llu  %s held, %s live  %s  %s", snapshot->process.comm,
+           (unsigned long long)snapshot->process.pid, cli_bytes(p->held * 4096, held),
+           cli_bytes(p->live, live), scale, when);
   screen_text(s, 0, 0, SCREEN_DEFAULT, text);
 }
 

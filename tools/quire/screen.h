@@ -38,6 +38,7 @@ enum { SCREEN_STEP_MIN = -3, SCREEN_STEP_MAX = 20 };
  * 2^(step - 5) hugepages), hugepages in so many columns, and the first pixel shown. */
 struct screen_view {
   int step;
+  unsigned gap; /* pixels between hugepages */
   unsigned columns;
   unsigned x, y;
 };
@@ -53,7 +54,7 @@ unsigned screen_pixel_rows(const struct screen *screen, const struct screen_styl
 /* The finest step at which the whole picture fits. */
 struct screen_view screen_fit(const struct picture *picture, const struct screen *screen,
                               const struct screen_style *style);
-/* The same step, in as many columns as fit. */
+/* Another step, with gaps while there is room for them, in as many columns as fit. */
 void screen_set_step(struct screen_view *view, int step, const struct screen *screen);
 /* How large the picture is in pixels. */
 void screen_extent(const struct picture *picture, const struct screen_view *view, unsigned *width,
