@@ -3,12 +3,13 @@
  * slabs of several sizes from which much was freed, folios, a run of an owner, pins, and what
  * compaction made of it.
  *
- * usage: target [MIB [compact|wait-compact]]
+ * usage: target [MIB]
  *
- * Prints the counts that quire_walk and quire_stats give, one "name number" a line, then "ready",
- * and waits for a line on standard input; with wait-compact it compacts then, prints again, and
- * waits for another.
+ * Does what the lines of standard input say, and prints "ready" after each, and first of all when
+ * the heap is made: "tell" prints the counts that quire_walk and quire_stats give, one "name number"
+ * a line; "compact" compacts; the end of the input ends it.
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -58,17 +59,24 @@ static void tell(void) {
   printf("slabs %zu\nfolios %zu\nowned %zu\n", s.runs[QUIRE_WALK_SLAB], s.runs[QUIRE_WALK_FOLIO],
          s.runs[QUIRE_WALK_OWNED]);
   printf("slots %zu\nfree_slots %zu\n", s.slots, s.free_slots);
-  printf("guests %llu\nhollow %llu\npinned %llu\nlive %llu\ndirty %llu\nopened %llu\nready\n",
+  printf("guests %llu\nhollow %llu\npinned %llu\nlive %llu\ndirty %llu\nopened %llu\n",
          (unsigned long long)stats.guests, (unsigned long long)stats.hollow,
          (unsigned long long)stats.frames_pinned, (unsigned long long)stats.live,
          (unsigned long long)stats.frames_dirty, (unsigned long long)stats.frames_opened);
-  fflush(stdout);
+}
+
+/* Again while the memory is being moved. */
+static void pin(const void *p, size_t size) {
+  int error;
+  while ((error = quire_pin(p, size, QUIRE_PIN_TRANSIENT)) == EBUSY) continue;
+  if (error == 0) return;
+  fprintf(stderr, "target: can't pin: %s\n", strerror(error));
+  exit(3);
 }
 
 int main(int argc, char **argv) {
   size_t most = (argc > 1 ? strtoul(argv[1], NULL, 10) : 24) << 20, used = 0, n = 0;
-  const char *what = argc > 2 ? argv[2] : "";
-  static char in[256], out[1 << 16];
+  static char in[256], out[1 << 16], line[64];
   setvbuf(stdin, in, _IOFBF, sizeof in);
   setvbuf(stdout, out, _IOFBF, sizeof out);
   char **objects = malloc(most / 32 * sizeof *objects);
@@ -97,13 +105,13 @@ int main(int argc, char **argv) {
   void *run = owner == NULL ? NULL : quire_owner_alloc(owner, 40);
   if (run != NULL) memset(run, 2, 40 * 4096);
   for (size_t i = dense / 2; i < dense / 2 + 3; i++)
-    if (quire_pin(objects[i], 1, QUIRE_PIN_TRANSIENT) != 0) return 3;
-  if (quire_pin(folios[1], 4096, QUIRE_PIN_TRANSIENT) != 0) return 3;
-  if (strcmp(what, "compact") == 0) quire_compact();
-  tell();
-  if (getchar() == EOF || strcmp(what, "wait-compact") != 0) return 0;
-  quire_compact();
-  tell();
-  (void)getchar();
-  return 0;
+    pin(objects[i], 1);
+  pin(folios[1], 4096);
+  for (;;) {
+    puts("ready");
+    fflush(stdout);
+    if (fgets(line, sizeof line, stdin) == NULL) return 0;
+    if (strcmp(line, "tell\n") == 0) tell();
+    if (strcmp(line, "compact\n") == 0) quire_compact();
+  }
 }

@@ -204,9 +204,11 @@ static int read_key(void) {
   return used == 0 ? 'q' : 0; /* the escape key alone */
 }
 
-/* Moves the cursor by pixels; over gaps to what is behind them. */
+/* Moves the cursor by pixels, or frames that are larger; over gaps to what is behind them. */
 static void move(struct browser *b, int dx, int dy) {
   unsigned x, y, width, height;
+  if (b->view.step < 0) dx *= 1 << -b->view.step;
+  if (b->view.step < 0) dy *= 1 << -b->view.step;
   screen_place(&b->view, b->cursor, &x, &y);
   screen_extent(&b->picture, &b->view, &width, &height);
   for (int tries = 0; tries < 3; tries++) {

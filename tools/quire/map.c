@@ -12,15 +12,24 @@
 #include "tools/quire/recording.h"
 #include "tools/quire/terminal.h"
 
-enum { OPTION_JSON = 1000, OPTION_AT, OPTION_THEME, OPTION_WIDTH, MOMENTS_MAX = 2 };
+enum {
+  OPTION_JSON = 1000,
+  OPTION_AT,
+  OPTION_THEME,
+  OPTION_WIDTH,
+  OPTION_FRAME,
+  MOMENTS_MAX = 2,
+  FRAME_SIZE = 4096
+};
 
-enum form { FORM_TERMINAL, FORM_JSON, FORM_PNG, FORM_SVG, FORM_HTML };
+enum form { FORM_TERMINAL, FORM_JSON, FORM_FRAME, FORM_PNG, FORM_SVG, FORM_HTML };
 
 struct choices {
   const struct command *command;
   enum form form;
   bool browse;
   const char *output, *theme;
+  uint64_t frame; /* a number, or an address */
   unsigned width;
   double at[MOMENTS_MAX];
   unsigned nat;
@@ -105,6 +114,21 @@ static int show_json(const struct choices *c, const struct moments *m) {
   return cli_finish(c->command, STATUS_OK);
 }
 
+/* Numbers that are no frame's are addresses. */
+static int show_frame(const struct choices *c, const struct moments *m) {
+  char text[256];
+  for (unsigned i = 0; i < m->n; i++) {
+    const struct snapshot *s = &m->snapshots[i];
+    uint64_t frame = c->frame < s->nframes ? c->frame : (c->frame - s->base) / FRAME_SIZE;
+    if (frame >= s->nframes)
+      return cli_fail(c->command, STATUS_FAILED, "%#llx is not in this heap's %u frames",
+                      (unsigned long long)c->frame, s->nframes);
+    picture_describe(s, (uint32_t)frame, text, sizeof text);
+    puts(text);
+  }
+  return cli_finish(c->command, STATUS_OK);
+}
+
 static int show_terminal(const struct choices *c, const struct moments *m,
                          struct terminal *terminal) {
   if (c->width > 0) terminal->width = c->width;
@@ -174,6 +198,7 @@ static int write_recording_page(const struct choices *c, const char *path) {
 
 static int show(const struct choices *c, struct moments *m, struct terminal *terminal) {
   if (c->form == FORM_JSON) return show_json(c, m);
+  if (c->form == FORM_FRAME) return show_frame(c, m);
   if (c->form == FORM_TERMINAL) return show_terminal(c, m, terminal);
   return c->form == FORM_HTML ? write_moments_page(c, m) : write_image(c, m);
 }
@@ -204,10 +229,20 @@ static unsigned width(const struct choices *c, const char *text) {
   return (unsigned)value;
 }
 
+static uint64_t frame(const struct choices *c, const char *text) {
+  char *end;
+  errno = 0;
+  unsigned long long value = strtoull(text, &end, 0);
+  if (end == text || *end != 0 || *text == '-' || errno != 0)
+    cli_usage(c->command, "'%s' is neither a frame's number nor an address", text);
+  return value;
+}
+
 static void read_options(struct choices *c, int argc, char **argv) {
   static const struct option longs[] = {{"output", required_argument, NULL, 'o'},
                                         {"interactive", no_argument, NULL, 'i'},
                                         {"json", no_argument, NULL, OPTION_JSON},
+                                        {"frame", required_argument, NULL, OPTION_FRAME},
                                         {"at", required_argument, NULL, OPTION_AT},
                                         {"theme", required_argument, NULL, OPTION_THEME},
                                         {"width", required_argument, NULL, OPTION_WIDTH},
@@ -217,16 +252,19 @@ static void read_options(struct choices *c, int argc, char **argv) {
     if (option == 'i') c->browse = true;
     if (option == 'o') c->output = optarg;
     if (option == OPTION_JSON) c->form = FORM_JSON;
+    if (option == OPTION_FRAME) c->form = FORM_FRAME;
+    if (option == OPTION_FRAME) c->frame = frame(c, optarg);
     if (option == OPTION_THEME) c->theme = optarg;
     if (option == OPTION_WIDTH) c->width = width(c, optarg);
     if (option != OPTION_AT) continue;
     if (c->nat == MOMENTS_MAX) cli_usage(c->command, "--at twice at most");
     c->at[c->nat++] = seconds(c, optarg);
   }
-  if (c->output != NULL && c->form == FORM_JSON) cli_usage(c->command, "-o or --json, not both");
+  if (c->output != NULL && c->form != FORM_TERMINAL)
+    cli_usage(c->command, "-o, --json or --frame, one of them");
   if (c->output != NULL) c->form = form_of(c, c->output);
   if (c->browse && c->form != FORM_TERMINAL)
-    cli_usage(c->command, "-i is for the terminal, without -o and --json");
+    cli_usage(c->command, "-i is for the terminal, without -o, --json and --frame");
 }
 
 static void check_sources(const struct choices *c, int n, char **sources) {
@@ -260,7 +298,8 @@ static int run(const struct command *command, int argc, char **argv) {
 const struct command command_map = {
     .name = "map",
     .summary = "the picture of a heap: in the terminal, as an image, as a page",
-    .usage = "[-o FILE.png|.svg|.html] [-i] [--at SECONDS]... PID|RECORDING [RECORDING]",
+    .usage = "[-o FILE.png|.svg|.html | -i | --json | --frame N] [--at SECONDS]... PID|RECORDING "
+             "[RECORDING]",
     .help =
         "Draws a heap, one cell per frame of 4 KiB, hugepage by hugepage (32 x 16 cells each), by\n"
         "what each frame is and how much of it lives: of a process as it is now, or of what\n"
@@ -277,6 +316,7 @@ const struct command command_map = {
         "      --theme=light|dark\n"
         "      --width=N       of the terminal's view in characters, of images in pixels\n"
         "      --json          frames of each kind in numbers\n"
+        "      --frame=N       what one frame is, by its number or any address in it\n"
         "      --help          this text\n\n"
         "examples:\n"
         "  quire map 1234\n"

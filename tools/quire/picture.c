@@ -152,19 +152,24 @@ void picture_describe(const struct snapshot *s, uint32_t i, char *out, size_t si
 
 json_t *picture_json(const struct snapshot *s, const struct picture *p) {
   json_t *frames = json_object(), *marks = json_object();
-  json_int_t runs[SNAPSHOT_TYPES] = {0};
-  for (uint32_t i = 0; i < s->nruns; i++) runs[s->runs[i].type]++;
+  json_int_t runs[SNAPSHOT_TYPES] = {0}, slots = 0, free_slots = 0;
+  for (uint32_t i = 0; i < s->nruns; i++) {
+    runs[s->runs[i].type]++;
+    slots += s->runs[i].slots;
+    free_slots += s->runs[i].free_slots;
+  }
   for (unsigned k = 0; k < PICTURE_KINDS; k++)
     json_object_set_new(frames, kinds[k].name, json_integer((json_int_t)p->kinds[k]));
   for (unsigned m = 0; m < PICTURE_MARKS; m++)
     json_object_set_new(marks, picture_mark_name(m), json_integer((json_int_t)p->marks[m]));
-  return json_pack(
-      "{s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, "
-      "s:{s:I, s:I, s:I}}",
-      "pid", (json_int_t)s->process.pid, "name", s->process.comm, "quire", s->numbers.library,
-      "time_ns", (json_int_t)s->process.time_ns, "base", (json_int_t)s->base, "frame_size",
-      (json_int_t)FRAME_SIZE, "frames", (json_int_t)s->nframes, "hugepages_used",
-      (json_int_t)p->hugepages, "frames_held", (json_int_t)p->held, "live", (json_int_t)p->live,
-      "took_us", (json_int_t)s->took_us, "kinds", frames, "marks", marks, "runs", "slabs",
-      runs[SNAPSHOT_SLAB], "folios", runs[SNAPSHOT_FOLIO], "owned", runs[SNAPSHOT_OWNED]);
+  return json_pack("{s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, "
+                   "s:{s:I, s:I, s:I, s:I, s:I}}",
+                   "pid", (json_int_t)s->process.pid, "name", s->process.comm, "quire",
+                   s->numbers.library, "time_ns", (json_int_t)s->process.time_ns, "base",
+                   (json_int_t)s->base, "frame_size", (json_int_t)FRAME_SIZE, "frames",
+                   (json_int_t)s->nframes, "hugepages_used", (json_int_t)p->hugepages,
+                   "frames_held", (json_int_t)p->held, "live", (json_int_t)p->live, "took_us",
+                   (json_int_t)s->took_us, "kinds", frames, "marks", marks, "runs", "slabs",
+                   runs[SNAPSHOT_SLAB], "slots", slots, "free_slots", free_slots, "folios",
+                   runs[SNAPSHOT_FOLIO], "owned", runs[SNAPSHOT_OWNED]);
 }
