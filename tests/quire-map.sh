@@ -22,7 +22,9 @@ target=
 failures=0
 clean() {
   [[ -z $target ]] || kill "$target" 2>/dev/null
-  [[ ! -S $dir/tmux ]] || tmux -S "$dir/tmux" kill-server 2>/dev/null
+  for socket in "$dir"/tmux.*; do
+    [[ ! -S $socket ]] || tmux -S "$socket" kill-server 2>/dev/null
+  done
   rm -rf "$dir"
 }
 trap clean EXIT

@@ -1,7 +1,7 @@
 # Part of tests/quire-map.sh: the terminal's views, by tmux.
 
-screen() { tmux -S "$dir/tmux" capture-pane -p; }
-keys() { tmux -S "$dir/tmux" send-keys "$@"; }
+screen() { tmux -S "$dir/tmux.$window" capture-pane -p; }
+keys() { tmux -S "$dir/tmux.$window" send-keys "$@"; }
 # Waits until the screen shows a pattern, as a user would.
 shows() {
   local i
@@ -14,8 +14,9 @@ shows() {
 longest() { awk '{ n = length($0) > n ? length($0) : n } END { print n + 0 }'; }
 
 terminal_at() { # WIDTH HEIGHT
+  window=$1
   local size=$1x$2 out
-  tmux -S "$dir/tmux" -f /dev/null new-session -d -x "$1" -y "$2" \
+  tmux -S "$dir/tmux.$window" -f /dev/null new-session -d -x "$1" -y "$2" \
     "env -u TMUX TERM=xterm-256color PS1='\$ ' bash --norc" || { fail "tmux $size" "it does not start"; return; }
   shows '\$' || :
   keys "clear; $quire map $dir/after.qrec" Enter
@@ -41,7 +42,7 @@ terminal_at() { # WIDTH HEIGHT
   shows ' [0-9]+/[0-9]+ at ' && pass "$size: moments" || fail "$size: moments" "$(screen | head -n 1)"
   keys q
   shows '\$ *$' && pass "$size: q leaves" || fail "$size: q leaves" "$(screen | tail -n 4)"
-  tmux -S "$dir/tmux" kill-server
+  tmux -S "$dir/tmux.$window" kill-server
 }
 
 if command -v tmux >/dev/null; then

@@ -18,6 +18,10 @@ class View {
     this.hovered = null;    /* {surface, frame} */
     this.playing = false;
     this.pointers = new Map();
+    /* What the legend lists. What comes and goes while a recording plays is listed from the
+     * beginning: nothing moves then. */
+    this.listed = new Set(this.entries.length < 2 ? []
+      : ["slab", "host", "guest", "folio", "free", "hollow", "discarded", "unused"]);
     this.fitted = true;
   }
 
@@ -156,7 +160,8 @@ class View {
       : bytesText(value(heap) * FRAME);
     for (const name of order) {
       const kind = KIND[name];
-      if (!count(heap, kind) && !(before && count(before, kind))) continue;
+      if (count(heap, kind) || before && count(before, kind)) this.listed.add(name);
+      if (!this.listed.has(name)) continue;
       const shaded = name === "slab" || name === "host";
       const colours = shaded ? this.theme.colours[kind] : [this.theme.colours[kind][LEVELS - 1]];
       const item = this.legendItem(colours, QUIRE.texts[kind], amount(h => h.kinds[kind]));
