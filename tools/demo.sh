@@ -79,8 +79,7 @@ verify() { # name, library
   fi
 }
 
-run() { # name, library
-  local set get wrong
+serve() { # name, library
   rm -f "$work/socket"
   LD_PRELOAD=$2 redis-server --port 0 --unixsocket "$work/socket" --dir "$work" --save "" \
     --appendonly no >"$work/log" 2>&1 &
@@ -90,6 +89,17 @@ run() { # name, library
     kill -0 "$server" 2>/dev/null || die "redis-server did not start on $1"
     sleep 0.05
   done
+}
+
+finish() {
+  kill "$server"
+  wait "$server" 2>/dev/null
+  server=
+}
+
+run() { # name, library
+  local set get wrong
+  serve "$1" "$2"
   ask EVAL "$fill" 0 "$objects" >/dev/null
   redis-benchmark -s "$work/socket" --csv -n "$requests" -c 30 -P 16 -d 200 -r 200000 -t set,get \
     >"$work/bench" 2>&1 || die "redis-benchmark failed on $1"
@@ -99,9 +109,35 @@ run() { # name, library
   wrong=$(ask EVAL "$expected_of" 0 "$objects")
   [[ $wrong == 0 ]] || die "$1: $wrong known values read back wrong"
   echo "$set $get $(mib smaps_rollup Pss) $(mib status VmHWM)" >>"$work/$1.runs"
-  kill "$server"
-  wait "$server" 2>/dev/null
-  server=
+  finish
+}
+
+# The heap of a redis that has deleted four of five values, before and after compaction.
+thin='
+  for i = 1, tonumber(ARGV[1]) do
+    redis.call("SET", "known:" .. i, string.rep(i .. ",", 1 + (i * 7919) % 60))
+    if i % 4 == 0 then redis.call("HSET", "hash:" .. i % 1000, i, string.rep("h", i % 100)) end
+  end
+  for i = 1, tonumber(ARGV[1]) do if i % 5 ~= 0 then redis.call("DEL", "known:" .. i) end end'
+picture() {
+  local look=$PWD/build/quire gained
+  if [[ ! -x $look ]]; then
+    echo "No picture of the heap: build/quire is missing, for libraries it needs (make deps)"
+    return
+  fi
+  serve quire "$quire"
+  ask EVAL "$thin" 0 $((4 * objects)) >/dev/null
+  "$look" record -n 1 -o "$work/before.qrec" "$server" 2>>"$work/log" || die "no snapshot of the heap"
+  gained=$("$look" compact "$server" 2>>"$work/log") || die "the heap was not compacted"
+  "$look" record -n 1 -o "$work/after.qrec" "$server" 2>>"$work/log" || die "no snapshot of the heap"
+  finish
+  "$look" map -o docs/heap.png "$work/before.qrec" "$work/after.qrec" &&
+    "$look" map -o docs/heap-dark.png --theme dark "$work/before.qrec" "$work/after.qrec" &&
+    "$look" map -o build/heap.html "$work/before.qrec" "$work/after.qrec" || die "no picture of the heap"
+  echo "The heap of a redis that has deleted four of five values, before and after compaction, which is"
+  echo "docs/heap.png, and build/heap.html to look around in with a browser:"
+  echo
+  sed 's/^/  /' <<<"$gained"
 }
 
 # The median of one column of a malloc's runs.
@@ -123,5 +159,7 @@ for name in "${mallocs[@]}"; do
     "$(median "$name" 3)" "$(median "$name" 4)" "reads back"
 done
 [[ -n $jemalloc ]] || echo "jemalloc is not installed"
+echo
+picture
 echo
 echo "Your own program:  LD_PRELOAD=$quire your-program"

@@ -16,15 +16,15 @@ export LC_ALL=C
 # "a|b" is one need under several names, the first that is installed or can be had counts: some names
 # carry a version that changes with the release.
 build='gcc g++ libc6-dev pkg-config|pkgconf liburing-dev libhwloc-dev
-  libjansson-dev libncurses-dev libmicrohttpd-dev libcairo2-dev'
-demo='redis-server redis-tools libjemalloc2'
+  libjansson-dev libncurses-dev libmicrohttpd-dev libcairo2-dev zlib1g-dev'
+demo='redis-server redis-tools libjemalloc2 fonts-dejavu-core'
 check='libcunit1-dev libhwloc15 clang clang-format llvm
   libclang-rt-14-dev|libclang-rt-16-dev|libclang-rt-19-dev
   gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
   redis-server redis-tools python3
   libpython3.11-testsuite|libpython3.13-testsuite|libpython3.12-testsuite
   sqlite3 libsqlite3-dev perl nodejs git nginx-light wrk curl postgresql stress-ng bash strace valgrind
-  man-db groff-base tmux bash-completion'
+  man-db groff-base tmux bash-completion chromium|chromium-browser fonts-dejavu-core'
 bench='libbenchmark-dev libjemalloc2
   libtcmalloc-minimal4|libtcmalloc-minimal4t64|libgoogle-perftools4
   libmimalloc2.0|libmimalloc3|libmimalloc2 gnuplot-nox

@@ -62,6 +62,7 @@ static int replace(struct browser *b, struct snapshot *fresh) {
   picture_free(&b->picture);
   snapshot_free(&b->snapshot);
   b->snapshot = *fresh;
+  picture_clean_names(&b->snapshot.process);
   b->picture = picture;
   if (b->cursor >= picture.ncells) b->cursor = picture.ncells == 0 ? 0 : picture.ncells - 1;
   return STATUS_OK;

@@ -208,18 +208,18 @@ static void draw_title(cairo_t *c, const struct image *image, const struct image
                        double x, double y) {
   const struct palette_page *page = &palette_pages[image->theme];
   const struct snapshot_process *process = &panel->snapshot->process;
-  char title[160], numbers[160], held[24], live[24], when[40] = "";
+  char title[160], when[40] = "", held[24], live[24];
   time_t t = (time_t)(process->time_ns / 1000000000);
   struct tm tm;
   if (localtime_r(&t, &tm) != NULL) strftime(when, sizeof when, "%F %T", &tm);
-  snprintf(title, sizeof title, "%s%s%s", process->comm, *panel->caption ? ", " : "",
-           panel->caption);
-  snprintf(numbers, sizeof numbers, "%s held,  %s live",
-           cli_bytes(panel->picture->held * 4096, held), cli_bytes(panel->picture->live, live));
-  text(c, x, y + 16, page->ink, 17, true, title);
-  double end = text(c, x, y + 38, page->ink, 14, false, numbers);
-  snprintf(title, sizeof title, "pid %llu,  %s", (unsigned long long)process->pid, when);
-  text(c, x + end + 16, y + 38, page->faint, 14, false, title);
+  snprintf(title, sizeof title, "%s: %s held", *panel->caption ? panel->caption : process->comm,
+           cli_bytes(panel->picture->held * 4096, held));
+  double end = text(c, x, y + 16, page->ink, 18, true, title);
+  snprintf(title, sizeof title, "%s live", cli_bytes(panel->picture->live, live));
+  text(c, x + end + 14, y + 16, page->ink, 18, false, title);
+  snprintf(title, sizeof title, "%s, process %llu, %s", process->comm,
+           (unsigned long long)process->pid, when);
+  text(c, x, y + 38, page->faint, 14, false, title);
 }
 
 /* ---- legend ---- */
@@ -260,16 +260,37 @@ static uint64_t most_of(const struct image *image, unsigned kind) {
   return most;
 }
 
+/* "slab 146.6 MiB", and behind an arrow what it is after. */
+static void legend_amounts(const struct image *image, const char *name, const uint64_t *frames[],
+                           char *out, size_t size) {
+  char amount[24];
+  size_t used = (size_t)snprintf(out, size, "%s ", name);
+  for (unsigned i = 0; i < image->npanels && used < size; i++) {
+    if (i > 0 && *frames[i] == *frames[0]) break;
+    used += (size_t)snprintf(out + used, size - used, "%s%s", i > 0 ? " \xe2\x86\x92 " : "",
+                             cli_bytes(*frames[i] * 4096, amount));
+  }
+}
+
 static void legend_kind(struct legend *g, unsigned kind) {
   bool shaded = kind == PICTURE_SLAB || kind == PICTURE_HOST;
-  char what[160], amount[24];
-  size_t used = (size_t)snprintf(what, sizeof what, "%s ", picture_kind_text(kind));
-  if (kind == PICTURE_SLAB) used = (size_t)snprintf(what, sizeof what, "slab, sparse to full ");
+  const uint64_t *frames[IMAGE_PANELS] = {0};
+  char what[160];
   for (unsigned i = 0; i < g->image->npanels; i++)
-    used += (size_t)snprintf(what + used, sizeof what - used, "%s%s", i > 0 ? " / " : "",
-                             cli_bytes(g->image->panels[i].picture->kinds[kind] * 4096, amount));
+    frames[i] = &g->image->panels[i].picture->kinds[kind];
+  legend_amounts(g->image, kind == PICTURE_SLAB ? "slab, sparse to full" : picture_kind_text(kind),
+                 frames, what, sizeof what);
   legend_item(g, kind, shaded ? PICTURE_LEVELS : 1,
               palette_colour(g->image->theme, kind, PICTURE_LEVELS - 1), what);
+}
+
+static void legend_mark(struct legend *g, unsigned mark) {
+  const uint64_t *frames[IMAGE_PANELS] = {0};
+  char what[160];
+  for (unsigned i = 0; i < g->image->npanels; i++)
+    frames[i] = &g->image->panels[i].picture->marks[mark];
+  legend_amounts(g->image, picture_mark_name(mark), frames, what, sizeof what);
+  legend_item(g, 0, 1, palette_mark(g->image->theme, mark), what);
 }
 
 /* Returns its height. */
@@ -285,7 +306,7 @@ static double draw_legend(struct legend *g) {
     bool any = false;
     for (unsigned i = 0; i < g->image->npanels; i++)
       any |= g->image->panels[i].picture->marks[m] > 0;
-    if (any) legend_item(g, 0, 1, palette_mark(g->image->theme, m), picture_mark_name(m));
+    if (any) legend_mark(g, m);
   }
   return g->y + LEGEND_ROW - top;
 }

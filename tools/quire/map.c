@@ -54,6 +54,7 @@ static bool is_pid(const char *text) {
 
 static int add(const struct choices *c, struct moments *m, const struct snapshot *snapshot) {
   m->snapshots[m->n] = *snapshot;
+  picture_clean_names(&m->snapshots[m->n].process);
   if (!picture_make(snapshot, &m->pictures[m->n])) return fail(c, "no memory for the picture");
   m->n++;
   return STATUS_OK;

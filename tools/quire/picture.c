@@ -106,6 +106,39 @@ void picture_free(struct picture *picture) {
   *picture = (struct picture){0};
 }
 
+/* ---- names ---- */
+
+/* How long a character of UTF-8 is; 0 if it is none. */
+static size_t character(const unsigned char *text) {
+  size_t n = text[0] < 0x80   ? 1
+             : text[0] < 0xc2 ? 0
+             : text[0] < 0xe0 ? 2
+             : text[0] < 0xf0 ? 3
+             : text[0] < 0xf5 ? 4
+                              : 0;
+  for (size_t i = 1; i < n; i++)
+    if ((text[i] & 0xc0) != 0x80) return 0;
+  bool wrong = (text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] > 0x9f) ||
+               (text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f) ||
+               (text[0] == 0xc2 && text[1] < 0xa0); /* the last: control characters again */
+  return wrong ? 0 : n;
+}
+
+static void clean(char *name, size_t size) {
+  unsigned char *text = (unsigned char *)name;
+  name[size - 1] = 0;
+  for (size_t i = 0; text[i] != 0;) {
+    size_t n = text[i] < 0x20 || text[i] == 0x7f ? 0 : character(text + i);
+    if (n == 0) text[i] = '?';
+    i += n == 0 ? 1 : n;
+  }
+}
+
+void picture_clean_names(struct snapshot_process *process) {
+  clean(process->comm, sizeof process->comm);
+  clean(process->cmdline, sizeof process->cmdline);
+}
+
 /* ---- in words ---- */
 
 struct text {

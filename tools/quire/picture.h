@@ -65,6 +65,10 @@ const char *picture_kind_text(unsigned kind); /* "slab, by how much lives": for 
 const char *picture_mark_name(unsigned index);
 unsigned picture_level(uint8_t fill);
 
+/* Names as they may be shown anywhere: no control characters (a recording's could be a terminal's
+ * commands), and nothing that isn't UTF-8. */
+void picture_clean_names(struct snapshot_process *process);
+
 /* What one frame is, in a line: "frame 71 0x7f..: slab of 64 B, ...". `out` is a string after. */
 void picture_describe(const struct snapshot *snapshot, uint32_t frame, char *out, size_t size);
 

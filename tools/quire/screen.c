@@ -21,8 +21,11 @@ static void put(struct screen *s, unsigned x, unsigned y, struct screen_cell cel
 }
 
 unsigned screen_text(struct screen *s, unsigned x, unsigned y, uint32_t fg, const char *text) {
-  for (; *text != 0; text++)
-    put(s, x++, y, (struct screen_cell){(unsigned char)*text, fg, SCREEN_DEFAULT});
+  for (; *text != 0; text++) {
+    unsigned char c = (unsigned char)*text;
+    if ((c & 0xc0) == 0x80) continue; /* of a character that is a question mark already */
+    put(s, x++, y, (struct screen_cell){c < 0x80 ? c : '?', fg, SCREEN_DEFAULT});
+  }
   return x;
 }
 
