@@ -172,6 +172,10 @@ refuses "another file" 1 "no recording" "$quire" map tests/check.sh
 refuses "too short a file" 1 "too short" "$quire" map "$dir/empty.qrec"
 cp "$dir/plain.qrec" "$dir/newer.qrec"
 printf '\x02' | dd of="$dir/newer.qrec" bs=1 seek=8 conv=notrunc status=none
+size=$(stat -c %s "$dir/film.qrec")
+head -c $((size - 100)) "$dir/film.qrec" >"$dir/torn.qrec"
+refuses "a recording that was cut off is shown, and one is told" 0 "is cut off or damaged behind its snapshot [0-9]+" \
+  "$quire" map "$dir/torn.qrec"
 refuses "a newer version" 1 "version 2" "$quire" map "$dir/newer.qrec"
 head -c 400 "$dir/plain.qrec" >"$dir/cut.qrec"
 refuses "a recording without a whole snapshot" 1 "no whole snapshot" "$quire" map "$dir/cut.qrec"

@@ -71,18 +71,34 @@ static int add_process(const struct choices *c, struct moments *m, pid_t pid) {
   return add(c, m, &snapshot);
 }
 
-static int add_moment(const struct choices *c, struct moments *m, const char *path, double at) {
+/* Or says why not. What comes behind a damaged place is lost, and one should know. */
+static bool open_recording(const struct choices *c, struct recording *out, const char *path) {
+  char error[RECORDING_ERROR_MAX];
+  if (!recording_open(out, path, error)) {
+    fail(c, error);
+    return false;
+  }
+  if (out->good < out->size)
+    fprintf(stderr, "quire map: %s is cut off or damaged behind its snapshot %u, at %.1f s\n", path,
+            out->count, recording_seconds(out, out->count - 1));
+  return true;
+}
+
+static int add_moment(const struct choices *c, struct moments *m, struct recording *r, double at) {
   struct snapshot snapshot;
   char error[RECORDING_ERROR_MAX];
-  if (!snapshot_from_recording(path, at, &snapshot, error)) return fail(c, error);
+  uint32_t index = at < 0 ? r->count - 1 : recording_find(r, at);
+  if (!recording_read(r, index, &snapshot, error)) return fail(c, error);
   return add(c, m, &snapshot);
 }
 
 static int add_file(const struct choices *c, struct moments *m, const char *path) {
-  int status = STATUS_OK;
-  if (c->nat == 0) return add_moment(c, m, path, -1);
+  struct recording r;
+  if (!open_recording(c, &r, path)) return STATUS_FAILED;
+  int status = c->nat == 0 ? add_moment(c, m, &r, -1) : STATUS_OK;
   for (unsigned i = 0; i < c->nat && status == STATUS_OK; i++)
-    status = add_moment(c, m, path, c->at[i]);
+    status = add_moment(c, m, &r, c->at[i]);
+  recording_close(&r);
   return status;
 }
 
@@ -189,8 +205,7 @@ static int write_moments_page(const struct choices *c, const struct moments *m) 
 
 static int write_recording_page(const struct choices *c, const char *path) {
   struct recording r;
-  char error[RECORDING_ERROR_MAX];
-  if (!recording_open(&r, path, error)) return fail(c, error);
+  if (!open_recording(c, &r, path)) return STATUS_FAILED;
   struct page page = {.title = r.header.process.comm, .recording = r.bytes, .size = (size_t)r.good};
   int status = write_page_to(c, &page);
   recording_close(&r);
