@@ -133,7 +133,7 @@ $(B)/bench/gbench.o: bench/gbench.cc Makefile
 	$(CXX) -std=c++17 -O2 -g -I. -MMD -MP -Wall -Wextra -c $< -o $@
 
 # The benchmarks are not linked with quire: they get it, like its peers, by LD_PRELOAD.
-BENCH := $(addprefix $(B)/bench/,micro heap measure tiny)
+BENCH := $(addprefix $(B)/bench/,micro heap measure tiny look)
 MICRO := $(patsubst %,$(B)/bench/%.o,micro sizes pairs live batches threads large gbench)
 
 $(B)/bench/micro: $(MICRO)
@@ -146,6 +146,9 @@ $(B)/bench/measure: $(B)/bench/measure.o
 	$(CC) -static $^ -o $@
 
 $(B)/bench/tiny: $(B)/bench/tiny.o
+	$(CC) $^ -o $@
+
+$(B)/bench/look: $(B)/bench/look.o
 	$(CC) $^ -o $@
 
 # What only the benchmarks of compaction need.

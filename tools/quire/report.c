@@ -53,6 +53,14 @@ enum status report_read(struct process *p, bool with_kernel, struct report *out,
   return STATUS_OK;
 }
 
+void report_replay(const struct snapshot *snapshot, struct report *out) {
+  memset(out, 0, sizeof *out);
+  out->numbers = snapshot->numbers;
+  out->process = snapshot->process;
+  out->replayed = true;
+  sum_up(out);
+}
+
 const char *report_mesh_text(uint64_t state) {
   static const char *const texts[] = {
       [QUIRE_MESH_CLOSED] = "not begun",
@@ -109,7 +117,9 @@ static void text_kernel(const struct report *r, FILE *out) {
   char more[96], rss[24];
   title(out, "what the kernel says");
   if (!r->have_kernel) {
-    fputs("  nothing: /proc/PID/smaps can't be read\n", out);
+    fputs(r->replayed ? "  nothing: a recording has quire's own numbers only\n"
+                      : "  nothing: /proc/PID/smaps can't be read\n",
+          out);
     return;
   }
   amount(out, "heap, PSS", r->kernel.heap_pss, "");

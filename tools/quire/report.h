@@ -14,6 +14,7 @@ struct report {
   struct snapshot_numbers numbers;
   struct kernel_memory kernel;
   bool have_kernel;           /* smaps could be read */
+  bool replayed;              /* from a recording, which has only quire's numbers */
   uint64_t background_cpu_ns; /* that the background thread has used; 0: unknown, or none */
   /* Overhead by cause, in bytes, so that live + overhead = heap. */
   uint64_t slots, tails, cached, transfer, dirty, metadata;
@@ -24,6 +25,9 @@ struct report {
  * the process's page tables. */
 enum status report_read(struct process *process, bool with_kernel, struct report *out,
                         char error[PROCESS_ERROR_MAX]);
+
+/* Of what a recording holds: all but the kernel's numbers. */
+void report_replay(const struct snapshot *snapshot, struct report *out);
 
 /* A page for people. */
 void report_text(const struct report *report, FILE *out);

@@ -1,17 +1,20 @@
 /* quire stat: one page of numbers. */
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "tools/quire/cli.h"
+#include "tools/quire/recording.h"
 #include "tools/quire/report.h"
 
-enum { OPTION_JSON = 1000, OPTION_PROMETHEUS, OPTION_WATCH, OPTION_COUNT };
+enum { OPTION_JSON = 1000, OPTION_PROMETHEUS, OPTION_WATCH, OPTION_COUNT, OPTION_AT };
 
 struct choices {
   int format; /* 'text', OPTION_JSON or OPTION_PROMETHEUS */
   unsigned watch_ms;
   unsigned long count; /* of pages; 0: without end */
+  double at;           /* of a recording: seconds; negative: its end */
 };
 
 static int print(const struct command *command, const struct report *r, int format) {
@@ -59,6 +62,29 @@ static int watch(const struct command *command, pid_t pid, const struct choices 
   return status;
 }
 
+/* Of a recording: as it was then, but for what only the kernel knows. */
+static int replay(const struct command *command, const char *path, const struct choices *c) {
+  static struct report report;
+  struct snapshot snapshot;
+  char error[RECORDING_ERROR_MAX];
+  if (c->watch_ms != 0) cli_usage(command, "--watch is for processes");
+  if (!snapshot_from_recording(path, c->at, &snapshot, error))
+    return cli_fail(command, STATUS_FAILED, "%s", error);
+  report_replay(&snapshot, &report);
+  snapshot_free(&snapshot);
+  return print(command, &report, c->format);
+}
+
+static double read_at(const struct command *command, const char *text) {
+  char *end;
+  double at = strtod(text, &end);
+  if (end == text || *end != 0 || !(at >= 0))
+    cli_usage(command, "'%s' is not a number of seconds", text);
+  return at;
+}
+
+static bool is_pid(const char *text) { return text[strspn(text, "0123456789")] == 0; }
+
 static unsigned long read_count(const struct command *command, const char *text) {
   char *end;
   unsigned long n = strtoul(text, &end, 10);
@@ -72,26 +98,31 @@ static int run(const struct command *command, int argc, char **argv) {
                                         {"prometheus", no_argument, NULL, OPTION_PROMETHEUS},
                                         {"watch", optional_argument, NULL, OPTION_WATCH},
                                         {"count", required_argument, NULL, OPTION_COUNT},
+                                        {"at", required_argument, NULL, OPTION_AT},
                                         {0}};
-  struct choices c = {0};
+  struct choices c = {.at = -1};
   int option;
   while ((option = cli_option(command, argc, argv, ":", longs)) != -1) {
     if (option == OPTION_WATCH)
       c.watch_ms = optarg == NULL ? 2000 : cli_seconds(command, optarg);
     else if (option == OPTION_COUNT)
       c.count = read_count(command, optarg);
+    else if (option == OPTION_AT)
+      c.at = read_at(command, optarg);
     else if (c.format != 0 && c.format != option)
       cli_usage(command, "--json or --prometheus, not both");
     else
       c.format = option;
   }
+  if (optind + 1 == argc && !is_pid(argv[optind])) return replay(command, argv[optind], &c);
+  if (c.at >= 0) cli_usage(command, "--at is for recordings");
   return watch(command, cli_pid(command, argc, argv), &c);
 }
 
 const struct command command_stat = {
     .name = "stat",
     .summary = "one page of numbers of a process's heap",
-    .usage = "[--watch[=SECONDS]] [--json | --prometheus] PID",
+    .usage = "[--watch[=SECONDS]] [--json | --prometheus] PID | [--at SECONDS] RECORDING",
     .help =
         "Prints what a heap is made of: live bytes, overhead by cause, what the kernel counts, "
         "how\n"
@@ -101,6 +132,9 @@ const struct command command_stat = {
         "where the program has not touched yet what it allocated.\n\n"
         "      --watch[=SECONDS]  again and again, every 2 seconds or as said\n"
         "      --count=N          with --watch: N pages, then end\n"
+        "      --at=SECONDS       of a recording (quire record): this long after its beginning, "
+        "not\n"
+        "                         its end\n"
         "      --json             as a JSON object\n"
         "      --prometheus       in Prometheus' exposition format\n"
         "      --help             this text\n\n"
