@@ -142,6 +142,8 @@ wait $recorder
 check "Ctrl-C ends a recording well" "$?" 0
 check "and says what was written" "$(grep -c 'snapshots.*film.qrec' "$dir/record")" 1
 replayed=$("$quire" map --json "$dir/after.qrec")
+live=$("$quire" stat --json "$dir/after.qrec" | sed -n 's/^  "live": \([0-9]*\),$/\1/p')
+check "stat replays it" "$live" "$(told "$before" live)"
 check "a recording holds what was there" "$(sum "$replayed" slab host) $(number "$replayed" guest) $(number "$replayed" slots)" \
   "$(sum "$json" slab host) $(number "$json" guest) $(number "$json" slots)"
 "$quire" record --every 20 -o "$dir/ended.qrec" "$target" 2>"$dir/record" 4>&- 5<&- &
@@ -200,20 +202,17 @@ frames_fit() { # NAME OWNED-PIXELS DISCARDED-PIXELS
   done
   fail "$1" "$2 and $3 pixels for $owned and $free frames"
 }
-# The area of each colour of an SVG: cairo writes one path per colour, of rectangles with absolute corners.
+# The area of each colour of an SVG: a path per colour, of rectangles "Mx yhWvHh-Wz", and the legend's squares.
 areas() {
-  tr '>' '\n' <"$1" | awk '
-    /<path/ && match($0, /fill:rgb\([^)]*\)/) {
-      split(substr($0, RSTART + 9, RLENGTH - 10), rgb, "[%,]+")
-      key = sprintf("%02x%02x%02x", rgb[1] * 2.55 + .5, rgb[2] * 2.55 + .5, rgb[3] * 2.55 + .5)
-      n = split($0, words, /[^0-9.MLZ]+/)
-      corners = 0
-      for (i = 1; i <= n; i++) {
-        if (words[i] == "M" || words[i] == "L") { x[corners] = words[i + 1]; y[corners++] = words[i + 2]; i += 2 }
-        else if (words[i] == "Z") { a = (x[2] - x[0]) * (y[2] - y[0]); area[key] += a < 0 ? -a : a; corners = 0 }
-      }
+  awk '
+    match($0, /fill="#[0-9a-f]*"/) { colour = substr($0, RSTART + 7, 6) }
+    /^<path/ {
+      sub(/.* d="/, "")
+      n = split($0, all, "M")
+      for (i = 2; i <= n; i++) { split(all[i], part, /[hvz]/); area[colour] += part[2] * part[3] }
     }
-    END { print area["e8d71e"] + 0, area["ebe8e1"] + 0 }'
+    /^<rect/ { match($0, /width="[0-9.]*/); w = substr($0, RSTART + 7, RLENGTH - 7); area[colour] += w * w }
+    END { print area["e8d71e"] + 0, area["ebe8e1"] + 0 }' "$1"
 }
 for width in 400 1200; do
   "$quire" map --width $width -o "$dir/heap.png" "$dir/after.qrec"
@@ -226,7 +225,8 @@ for width in 400 1200; do
 done
 cells=$(number "$json" frames)
 size=$(stat -c %s "$dir/heap.svg")
-((size < cells * 40)) && pass "an SVG of $cells frames is small" || fail "an SVG is small" "$size bytes for $cells frames"
+[[ $(head -c 4 "$dir/heap.svg") == "<svg" && $(tail -n 1 "$dir/heap.svg") == "</svg>" ]] && pass "an SVG is whole" || fail "an SVG" "not whole"
+((size < cells * 12)) && pass "an SVG of $cells frames is small" || fail "an SVG is small" "$size bytes for $cells frames"
 "$quire" map --width 1480 -o "$dir/two.png" "$dir/before.qrec" "$dir/after.qrec" &&
   mapfile -t pixels < <("$dir/png" "$dir/two.png" d9f2e7 00664d)
 ((meshed == 0 || pixels[1] > 100)) && pass "before and after in one image" || fail "before and after in one image" "${pixels[*]}"

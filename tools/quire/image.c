@@ -2,9 +2,9 @@
  * rectangles of one colour one path, so that an SVG of a large heap stays small. */
 #include "tools/quire/image.h"
 
-#include <cairo-svg.h>
 #include <cairo.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -70,22 +70,59 @@ static struct layout layout_of(const struct image *image) {
 
 /* ---- colours and text ---- */
 
-static void set_colour(cairo_t *c, uint32_t colour, double alpha) {
-  cairo_set_source_rgba(c, (colour >> 16 & 0xff) / 255.0, (colour >> 8 & 0xff) / 255.0,
-                        (colour & 0xff) / 255.0, alpha);
+/* What is drawn with: cairo; or, for an SVG, its text, and cairo's fonts only to measure by. Cairo
+ * could write SVG too, but four times as long. */
+struct brush {
+  cairo_t *c;
+  FILE *svg; /* NULL: an image */
+};
+
+static void set_colour(cairo_t *c, uint32_t colour) {
+  cairo_set_source_rgb(c, (colour >> 16 & 0xff) / 255.0, (colour >> 8 & 0xff) / 255.0,
+                       (colour & 0xff) / 255.0);
 }
 
-static double text(cairo_t *c, double x, double y, uint32_t colour, double size, bool bold,
+static void put_escaped(const char *what, FILE *out) {
+  for (; *what != 0; what++) {
+    if (*what == '<' || *what == '&')
+      fprintf(out, "&#%d;", *what);
+    else
+      fputc(*what, out);
+  }
+}
+
+/* Returns its width. */
+static double text(struct brush *b, double x, double y, uint32_t colour, double size, bool bold,
                    const char *what) {
   cairo_text_extents_t extents;
-  cairo_select_font_face(c, "sans-serif", CAIRO_FONT_SLANT_NORMAL,
+  cairo_select_font_face(b->c, "sans-serif", CAIRO_FONT_SLANT_NORMAL,
                          bold ? CAIRO_FONT_WEIGHT_BOLD : CAIRO_FONT_WEIGHT_NORMAL);
-  cairo_set_font_size(c, size);
-  set_colour(c, colour, 1);
-  cairo_move_to(c, x, y);
-  cairo_show_text(c, what);
-  cairo_text_extents(c, what, &extents);
+  cairo_set_font_size(b->c, size);
+  cairo_text_extents(b->c, what, &extents);
+  if (b->svg != NULL) {
+    /* As wide as measured, whatever font the viewer has. */
+    fprintf(b->svg,
+            "<text x=\"%g\" y=\"%g\" fill=\"#%06x\" font-size=\"%g\"%s textLength=\"%.1f\">", x, y,
+            colour, size, bold ? " font-weight=\"bold\"" : "", extents.x_advance);
+    put_escaped(what, b->svg);
+    fputs("</text>\n", b->svg);
+  } else {
+    set_colour(b->c, colour);
+    cairo_move_to(b->c, x, y);
+    cairo_show_text(b->c, what);
+  }
   return extents.x_advance;
+}
+
+static void square(struct brush *b, double x, double y, double size, uint32_t colour) {
+  if (b->svg != NULL) {
+    fprintf(b->svg, "<rect x=\"%g\" y=\"%g\" width=\"%g\" height=\"%g\" fill=\"#%06x\"/>\n", x, y,
+            size, size, colour);
+    return;
+  }
+  set_colour(b->c, colour);
+  cairo_rectangle(b->c, x, y, size, size);
+  cairo_fill(b->c);
 }
 
 /* ---- rectangles ---- */
@@ -140,15 +177,30 @@ static int by_colour(const void *a, const void *b) {
   return (x->colour > y->colour) - (x->colour < y->colour);
 }
 
-static void fill_rectangles(cairo_t *c, struct rectangles *r, double left, double top) {
-  qsort(r->all, r->n, sizeof *r->all, by_colour);
-  for (size_t i = 0; i < r->n;) {
-    uint32_t colour = r->all[i].colour;
-    cairo_new_path(c);
-    for (; i < r->n && r->all[i].colour == colour; i++)
-      cairo_rectangle(c, left + r->all[i].x, top + r->all[i].y, r->all[i].width, r->all[i].height);
-    set_colour(c, colour, 1);
-    cairo_fill(c);
+/* Those of one colour, which are n. */
+static void fill_alike(struct brush *b, const struct rectangle *r, size_t n, unsigned left,
+                       unsigned top) {
+  if (b->svg != NULL) {
+    fprintf(b->svg, "<path fill=\"#%06x\" d=\"", r->colour);
+    for (size_t i = 0; i < n; i++)
+      fprintf(b->svg, "M%u %uh%uv%uh-%uz", left + r[i].x, top + r[i].y, r[i].width, r[i].height,
+              r[i].width);
+    fputs("\"/>\n", b->svg);
+    return;
+  }
+  cairo_new_path(b->c);
+  for (size_t i = 0; i < n; i++)
+    cairo_rectangle(b->c, left + r[i].x, top + r[i].y, r[i].width, r[i].height);
+  set_colour(b->c, r->colour);
+  cairo_fill(b->c);
+}
+
+static void fill_rectangles(struct brush *b, struct rectangles *r, unsigned left, unsigned top) {
+  size_t n;
+  if (r->n > 0) qsort(r->all, r->n, sizeof *r->all, by_colour);
+  for (size_t i = 0; i < r->n; i += n) {
+    for (n = 1; i + n < r->n && r->all[i + n].colour == r->all[i].colour; n++) continue;
+    fill_alike(b, r->all + i, n, left, top);
   }
 }
 
@@ -179,8 +231,8 @@ static void add_signs(struct rectangles *r, const struct layout *l,
   }
 }
 
-static bool draw_cells(cairo_t *c, const struct image *image, const struct layout *l,
-                       const struct picture *p, double left, double top) {
+static bool draw_cells(struct brush *b, const struct image *image, const struct layout *l,
+                       const struct picture *p, unsigned left, unsigned top) {
   struct rectangles r = {0}, signs = {0};
   uint32_t colours[HUGEPAGE_CELLS];
   bool with_signs = l->cell >= SIGNS_FROM;
@@ -195,16 +247,16 @@ static bool draw_cells(cairo_t *c, const struct image *image, const struct layou
     if (with_signs) add_signs(&signs, l, cells, image->theme, x, y);
   }
   bool ok = !r.failed && !signs.failed;
-  cairo_set_antialias(c, CAIRO_ANTIALIAS_NONE);
-  if (ok) fill_rectangles(c, &r, left, top);
-  if (ok && signs.n > 0) fill_rectangles(c, &signs, left, top);
-  cairo_set_antialias(c, CAIRO_ANTIALIAS_DEFAULT);
+  cairo_set_antialias(b->c, CAIRO_ANTIALIAS_NONE);
+  if (ok) fill_rectangles(b, &r, left, top);
+  if (ok && signs.n > 0) fill_rectangles(b, &signs, left, top);
+  cairo_set_antialias(b->c, CAIRO_ANTIALIAS_DEFAULT);
   free(r.all);
   free(signs.all);
   return ok;
 }
 
-static void draw_title(cairo_t *c, const struct image *image, const struct image_panel *panel,
+static void draw_title(struct brush *b, const struct image *image, const struct image_panel *panel,
                        double x, double y) {
   const struct palette_page *page = &palette_pages[image->theme];
   const struct snapshot_process *process = &panel->snapshot->process;
@@ -214,18 +266,18 @@ static void draw_title(cairo_t *c, const struct image *image, const struct image
   if (localtime_r(&t, &tm) != NULL) strftime(when, sizeof when, "%F %T", &tm);
   snprintf(title, sizeof title, "%s: %s held", *panel->caption ? panel->caption : process->comm,
            cli_bytes(panel->picture->held * 4096, held));
-  double end = text(c, x, y + 16, page->ink, 18, true, title);
+  double end = text(b, x, y + 16, page->ink, 18, true, title);
   snprintf(title, sizeof title, "%s live", cli_bytes(panel->picture->live, live));
-  text(c, x + end + 14, y + 16, page->ink, 18, false, title);
+  text(b, x + end + 14, y + 16, page->ink, 18, false, title);
   snprintf(title, sizeof title, "%s, process %llu, %s", process->comm,
            (unsigned long long)process->pid, when);
-  text(c, x, y + 38, page->faint, 14, false, title);
+  text(b, x, y + 38, page->faint, 14, false, title);
 }
 
 /* ---- legend ---- */
 
 struct legend {
-  cairo_t *c; /* NULL: only measure */
+  struct brush *b; /* NULL: only measure */
   const struct image *image;
   double x, y, left, right;
 };
@@ -238,19 +290,17 @@ static void legend_item(struct legend *g, unsigned kind, unsigned nlevels, uint3
     g->x = g->left;
     g->y += LEGEND_ROW;
   }
-  for (unsigned i = 0; g->c != NULL && i < nlevels; i++) {
+  for (unsigned i = 0; g->b != NULL && i < nlevels; i++) {
+    double x = g->x + i * SWATCH;
     if (nlevels > 1) colour = palette_colour(g->image->theme, kind, i);
-    set_colour(g->c, colour, 1);
-    cairo_rectangle(g->c, g->x + i * SWATCH, g->y, SWATCH, SWATCH);
-    cairo_fill_preserve(g->c);
-    set_colour(g->c, page->faint, nlevels > 1 ? 0 : 0.5);
-    cairo_set_line_width(g->c, 0.5);
-    cairo_stroke(g->c);
+    /* What is nearly the paper's colour needs an edge. */
+    if (nlevels == 1) square(g->b, x - 1, g->y - 1, SWATCH + 2, page->faint);
+    square(g->b, x, g->y, SWATCH, colour);
   }
-  if (g->c != NULL)
+  if (g->b != NULL)
     width = nlevels * SWATCH + 6 + 18 +
-            text(g->c, g->x + nlevels * SWATCH + 6, g->y + 11, page->ink, 13, false, what);
-  g->x += width;
+            text(g->b, g->x + nlevels * SWATCH + 6, g->y + 11, page->ink, 13, false, what);
+  g->x += ceil(width);
 }
 
 static uint64_t most_of(const struct image *image, unsigned kind) {
@@ -313,22 +363,79 @@ static double draw_legend(struct legend *g) {
 
 /* ---- the whole ---- */
 
-static bool draw(cairo_t *c, const struct image *image, const struct layout *l) {
+static bool draw(struct brush *b, const struct image *image, const struct layout *l) {
   bool ok = true;
-  set_colour(c, palette_pages[image->theme].paper, 1);
-  cairo_paint(c);
   for (unsigned i = 0; ok && i < image->npanels; i++) {
-    double x = l->panels_x + i * (l->panel_width + MARGIN);
-    draw_title(c, image, &image->panels[i], x, MARGIN);
-    ok = draw_cells(c, image, l, image->panels[i].picture, x, MARGIN + TITLE_HEIGHT);
+    unsigned x = l->panels_x + i * (l->panel_width + MARGIN);
+    draw_title(b, image, &image->panels[i], x, MARGIN);
+    ok = draw_cells(b, image, l, image->panels[i].picture, x, MARGIN + TITLE_HEIGHT);
   }
-  struct legend legend = {c, image, l->panels_x, l->legend_y, l->panels_x, l->width - l->panels_x};
+  struct legend legend = {b, image, l->panels_x, l->legend_y, l->panels_x, l->width - l->panels_x};
   draw_legend(&legend);
   return ok;
 }
 
-static const char *status_text(cairo_status_t status) {
-  return status == CAIRO_STATUS_WRITE_ERROR ? strerror(errno) : cairo_status_to_string(status);
+__attribute__((format(printf, 3, 4))) static bool fail(char error[IMAGE_ERROR_MAX],
+                                                       const char *path, const char *format, ...) {
+  va_list args;
+  int n = snprintf(error, IMAGE_ERROR_MAX, "%.128s: ", path);
+  va_start(args, format);
+  vsnprintf(error + n, IMAGE_ERROR_MAX - (size_t)n, format, args);
+  va_end(args);
+  return false;
+}
+
+/* Half an image is worse than none. */
+static void take_away(const char *path) {
+  struct stat st;
+  if (lstat(path, &st) == 0 && S_ISREG(st.st_mode)) unlink(path);
+}
+
+static bool write_png(const struct image *image, const struct layout *l, const char *path,
+                      char error[IMAGE_ERROR_MAX]) {
+  cairo_surface_t *surface =
+      cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)l->width, (int)l->height);
+  struct brush b = {cairo_create(surface), NULL};
+  set_colour(b.c, palette_pages[image->theme].paper);
+  cairo_paint(b.c);
+  bool drawn = draw(&b, image, l);
+  cairo_status_t status = cairo_status(b.c);
+  cairo_destroy(b.c);
+  errno = 0;
+  if (drawn && status == CAIRO_STATUS_SUCCESS) status = cairo_surface_write_to_png(surface, path);
+  int because = errno;
+  cairo_surface_destroy(surface);
+  if (!drawn) return fail(error, path, "no memory for it");
+  if (status == CAIRO_STATUS_SUCCESS) return true;
+  if (because == 0) return fail(error, path, "%s", cairo_status_to_string(status));
+  take_away(path);
+  return fail(error, path, "%s", strerror(because));
+}
+
+static bool write_svg(const struct image *image, const struct layout *l, const char *path,
+                      char error[IMAGE_ERROR_MAX]) {
+  cairo_surface_t *nothing = cairo_image_surface_create(CAIRO_FORMAT_A8, 1, 1);
+  struct brush b = {cairo_create(nothing), fopen(path, "w")};
+  bool drawn = b.svg != NULL;
+  if (drawn) {
+    fprintf(b.svg,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%u\" height=\"%u\" "
+            "viewBox=\"0 0 %u %u\" font-family=\"sans-serif\" shape-rendering=\"crispEdges\">\n"
+            "<path fill=\"#%06x\" d=\"M0 0h%uv%uh-%uz\"/>\n",
+            l->width, l->height, l->width, l->height, palette_pages[image->theme].paper, l->width,
+            l->height, l->width);
+    drawn = draw(&b, image, l);
+    fputs("</svg>\n", b.svg);
+  }
+  cairo_destroy(b.c);
+  cairo_surface_destroy(nothing);
+  if (b.svg == NULL) return fail(error, path, "%s", strerror(errno));
+  bool written = !ferror(b.svg);
+  if (fclose(b.svg) != 0) written = false;
+  if (drawn && written) return true;
+  int because = errno;
+  take_away(path);
+  return fail(error, path, "%s", drawn ? strerror(because) : "no memory for it");
 }
 
 bool image_write(const struct image *image, const char *path, char error[IMAGE_ERROR_MAX]) {
@@ -336,28 +443,8 @@ bool image_write(const struct image *image, const char *path, char error[IMAGE_E
   struct legend measure = {NULL, image, l.panels_x, 0, l.panels_x, l.width - l.panels_x};
   l.legend_y = MARGIN + TITLE_HEIGHT + l.panel_height + LEGEND_GAP;
   l.height = l.legend_y + (unsigned)draw_legend(&measure) + MARGIN / 2;
-  if (l.width > SIDE_MAX || l.height > SIDE_MAX) {
-    snprintf(error, IMAGE_ERROR_MAX, "%s: %u x %u pixels are too many for an image", path, l.width,
-             l.height);
-    return false;
-  }
-  cairo_surface_t *surface =
-      image->format == IMAGE_SVG
-          ? cairo_svg_surface_create(path, l.width, l.height)
-          : cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)l.width, (int)l.height);
-  cairo_t *c = cairo_create(surface);
-  bool drawn = draw(c, image, &l);
-  cairo_status_t status = cairo_status(c);
-  cairo_destroy(c);
-  errno = EIO;
-  if (status == CAIRO_STATUS_SUCCESS && image->format == IMAGE_PNG)
-    status = cairo_surface_write_to_png(surface, path);
-  cairo_surface_finish(surface);
-  if (status == CAIRO_STATUS_SUCCESS) status = cairo_surface_status(surface);
-  cairo_surface_destroy(surface);
-  if (drawn && status == CAIRO_STATUS_SUCCESS) return true;
-  snprintf(error, IMAGE_ERROR_MAX, "%s: %s", path, drawn ? status_text(status) : "no memory");
-  struct stat st;
-  if (lstat(path, &st) == 0 && S_ISREG(st.st_mode)) unlink(path);
-  return false;
+  if (l.width > SIDE_MAX || l.height > SIDE_MAX)
+    return fail(error, path, "%u x %u pixels are too many for an image", l.width, l.height);
+  return image->format == IMAGE_SVG ? write_svg(image, &l, path, error)
+                                    : write_png(image, &l, path, error);
 }
