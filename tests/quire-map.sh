@@ -236,6 +236,16 @@ mapfile -t pixels < <("$dir/png" "$dir/dark.png" 101216 fcfbf8)
 
 # ---- damaged recordings ----
 
+begin 4 compact:off
+"$quire" record --every 10 -o "$dir/killed.qrec" "$target" 2>/dev/null 4>&- 5<&- &
+recorder=$!
+for ((i = 0; i < 400 && $(stat -c %s "$dir/killed.qrec" 2>/dev/null || echo 0) < 20000; i++)); do pause; done
+kill -KILL $recorder
+wait $recorder 2>/dev/null
+json=$("$quire" map --json "$dir/killed.qrec" 2>/dev/null)
+check "a recording whose recorder was killed is good" "$(number "$json" pid)" "$target"
+finish
+
 if echo 'int main(void) { return 0; }' | ${CC:-cc} -fsanitize=address,undefined -x c - -o "$dir/probe" 2>/dev/null; then
   "$quire" map --json "$dir/film.qrec" >/dev/null
   compile damage -fsanitize=address,undefined -fno-sanitize-recover=undefined \

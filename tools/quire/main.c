@@ -5,9 +5,8 @@
 #include "tools/quire/cli.h"
 
 static const struct command *const commands[] = {
-    &command_run,    &command_doctor,  &command_stat,  &command_top,
-    &command_export, &command_compact, &command_purge,
-    &command_map,    &command_record,
+    &command_run,     &command_doctor, &command_stat, &command_top,    &command_export,
+    &command_compact, &command_purge,  &command_map,  &command_record,
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -115,7 +115,6 @@ class View {
     const r = this.recording;
     document.title = "heap of " + r.comm;
     $("name").textContent = r.comm;
-    $("sub").textContent = "pid " + r.pid + (r.cmdline ? ", " + r.cmdline : "");
     $("sub").title = r.cmdline;
     this.canvas.setAttribute("aria-label", "map of the heap of " + r.comm);
   }
@@ -131,18 +130,17 @@ class View {
     const total = (name, value) => {
       const div = document.createElement("div"), b = document.createElement("b");
       const span = document.createElement("span");
-      b.textContent = before ? bytesText(value(before.entry)) + " \u2192 " +
-        bytesText(value(heap.entry)) : bytesText(value(heap.entry));
+      const now = bytesText(value(heap.entry)), was = before ? bytesText(value(before.entry)) : now;
+      b.textContent = was === now ? now : was + " \u2192 " + now;
       span.textContent = name;
       div.append(b, span);
       return div;
     };
-    const when = document.createElement("div"), b = document.createElement("b");
-    b.textContent = new Date(heap.entry.time * 1000).toLocaleTimeString();
-    when.append(b, Object.assign(document.createElement("span"),
-      {textContent: new Date(heap.entry.time * 1000).toLocaleDateString()}));
+    $("sub").textContent = "pid " + this.recording.pid + ", " +
+      new Date(heap.entry.time * 1000).toLocaleString() +
+      (this.recording.cmdline ? ", " + this.recording.cmdline : "");
     $("totals").replaceChildren(total("memory held", e => e.held * FRAME),
-      total("live", e => e.live), when);
+      total("live", e => e.live));
     $("time").textContent = heap.entry.seconds.toFixed(1) + " s";
     if (before) {
       $("left").textContent = this.labelOf(this.pinned);
