@@ -89,7 +89,8 @@ says no_command 2 'usage: quire COMMAND' "$quire"
 says wrong_command 2 "no command 'frobnicate'" "$quire" frobnicate
 says version 0 "^quire $(sed -n 's/#define QUIRE_VERSION "\(.*\)"/\1/p' include/quire.h)" "$quire" --version
 says no_pid 2 'of which process' "$quire" stat
-says bad_pid 2 "'12x' is not the number" "$quire" stat 12x
+says bad_pid 2 "'12x' is not the number" "$quire" purge 12x
+says bad_source 2 "'12x' is neither the number" "$quire" stat 12x
 says full_output 1 "can't write" sh -c "'$quire' --help >/dev/full && exit 0; '$quire' doctor >/dev/full"
 
 if command -v groff >/dev/null; then

@@ -80,7 +80,7 @@ static int look(struct browser *b) {
 }
 
 static int begin(struct browser *b, const char *source, double at) {
-  b->is_recording = strspn(source, "0123456789") != strlen(source);
+  b->is_recording = !cli_is_process(b->command, source);
   if (!b->is_recording) {
     b->running = true;
     int status = cli_open(b->command, (pid_t)strtol(source, NULL, 10), &b->process);

@@ -67,6 +67,14 @@ pid_t cli_number(const struct command *command, const char *text) {
   return (pid_t)pid;
 }
 
+bool cli_is_process(const struct command *command, const char *source) {
+  if (*source != 0 && source[strspn(source, "0123456789")] == 0) return true;
+  /* What looks like a file's name is told that there is none by who opens it. */
+  if (strpbrk(source, "./") == NULL && access(source, F_OK) != 0 && errno == ENOENT)
+    cli_usage(command, "'%s' is neither the number of a process nor a recording", source);
+  return false;
+}
+
 pid_t cli_pid(const struct command *command, int argc, char **argv) {
   if (optind >= argc) cli_usage(command, "of which process?");
   if (optind + 1 < argc) cli_usage(command, "one process at a time");

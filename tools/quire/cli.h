@@ -45,6 +45,10 @@ _Noreturn __attribute__((format(printf, 2, 3))) void cli_usage(const struct comm
 __attribute__((format(printf, 3, 4))) int cli_fail(const struct command *command, int status,
                                                    const char *format, ...);
 
+/* Does a source of snapshots name a process, by its number? Else it is a recording; ends the
+ * program when there is no such file either. */
+bool cli_is_process(const struct command *command, const char *source);
+
 /* The one argument left, a process number; ends the program when it isn't. */
 pid_t cli_pid(const struct command *command, int argc, char **argv);
 

@@ -48,10 +48,6 @@ static int fail(const struct choices *c, const char *error) {
   return cli_fail(c->command, STATUS_FAILED, "%s", error);
 }
 
-static bool is_pid(const char *text) {
-  return *text != 0 && strspn(text, "0123456789") == strlen(text);
-}
-
 static int add(const struct choices *c, struct moments *m, const struct snapshot *snapshot) {
   m->snapshots[m->n] = *snapshot;
   picture_clean_names(&m->snapshots[m->n].process);
@@ -105,8 +101,9 @@ static int add_file(const struct choices *c, struct moments *m, const char *path
 static int gather(const struct choices *c, struct moments *m, int n, char **sources) {
   int status = STATUS_OK;
   for (int i = 0; i < n && status == STATUS_OK; i++)
-    status = is_pid(sources[i]) ? add_process(c, m, (pid_t)strtol(sources[i], NULL, 10))
-                                : add_file(c, m, sources[i]);
+    status = cli_is_process(c->command, sources[i])
+                 ? add_process(c, m, (pid_t)strtol(sources[i], NULL, 10))
+                 : add_file(c, m, sources[i]);
   return status;
 }
 
@@ -289,7 +286,7 @@ static void check_sources(const struct choices *c, int n, char **sources) {
   if (n > most) cli_usage(c->command, most == 1 ? "one at a time" : "two at most");
   if (n == 2 && c->nat > 0) cli_usage(c->command, "--at is for one recording");
   for (int i = 0; i < n; i++)
-    if (is_pid(sources[i]) && c->nat > 0)
+    if (cli_is_process(c->command, sources[i]) && c->nat > 0)
       cli_usage(c->command, "--at is for recordings, and %s is a process", sources[i]);
 }
 
@@ -303,7 +300,7 @@ static int run(const struct command *command, int argc, char **argv) {
   if (!terminal_probe(&terminal, c.theme))
     cli_usage(command, "--theme is light or dark, not '%s'", c.theme);
   if (c.browse) return browse(command, argv[optind], c.nat > 0 ? c.at[0] : -1, &terminal);
-  if (c.form == FORM_HTML && n == 1 && c.nat == 0 && !is_pid(argv[optind]))
+  if (c.form == FORM_HTML && n == 1 && c.nat == 0 && !cli_is_process(command, argv[optind]))
     return write_recording_page(&c, argv[optind]);
   int status = gather(&c, &moments, n, argv + optind);
   if (status == STATUS_OK) status = show(&c, &moments, &terminal);

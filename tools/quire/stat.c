@@ -83,8 +83,6 @@ static double read_at(const struct command *command, const char *text) {
   return at;
 }
 
-static bool is_pid(const char *text) { return text[strspn(text, "0123456789")] == 0; }
-
 static unsigned long read_count(const struct command *command, const char *text) {
   char *end;
   unsigned long n = strtoul(text, &end, 10);
@@ -114,7 +112,8 @@ static int run(const struct command *command, int argc, char **argv) {
     else
       c.format = option;
   }
-  if (optind + 1 == argc && !is_pid(argv[optind])) return replay(command, argv[optind], &c);
+  if (optind + 1 == argc && !cli_is_process(command, argv[optind]))
+    return replay(command, argv[optind], &c);
   if (c.at >= 0) cli_usage(command, "--at is for recordings");
   return watch(command, cli_pid(command, argc, argv), &c);
 }
