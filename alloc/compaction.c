@@ -48,7 +48,8 @@ enum {
   SLACK_PERCENT_AGGRESSIVE = 3,
   CPU_AGGRESSIVE = 100,
   LOOK_MS = 250,         /* between looks at the slack */
-  SETTLE_MS = 5000,      /* a heap that still changes by much is waited for so long */
+  CALM_LOOKS = 4,        /* that must agree before a pass begins */
+  SETTLE_MS = 20000,     /* a heap that still changes by much is waited for so long */
   PAUSE_LEAST_MS = 1000, /* between passes; doubles without gain */
   PAUSE_MOST_MS = 64000,
   FORK_PAUSE_MS = 5000, /* without meshing after a freeze; doubles with each */
@@ -81,8 +82,9 @@ static struct {
 static struct {
   uint64_t begin_at; /* no pass before */
   uint64_t pause_ms;
-  size_t slack_left; /* by the last pass */
-  size_t slack_seen; /* when it was looked at last */
+  size_t slack_left;             /* by the last pass */
+  size_t slack_seen[CALM_LOOKS]; /* when it was looked at last */
+  unsigned nseen;
   uint64_t look_at, settle_by;
   uint32_t serving; /* the request that this pass is for; 0: none */
   uint64_t unmeshed_until, fork_pause_ms;
@@ -194,12 +196,21 @@ static void finish(uint64_t now) {
   work.serving = 0;
 }
 
-/* A pass that begins in the midst of a great change makes hosts for what is about to go. */
+/* A pass that begins in the midst of a great change makes hosts of what is about to go, and hosts
+ * stay. So for a second the slack may not change by much; for who wants it aggressively, from one
+ * look to the next. */
 static bool settled(uint64_t now, size_t loose) {
-  size_t before = work.slack_seen, change = loose > before ? loose - before : before - loose;
-  work.slack_seen = loose;
+  unsigned looks = aggressive() ? 1 : CALM_LOOKS;
+  size_t most = loose, least = loose;
+  for (unsigned i = 0; i < looks && i < work.nseen; i++) {
+    size_t seen = work.slack_seen[(work.nseen - 1 - i) % CALM_LOOKS];
+    most = size_max(most, seen);
+    least = size_min(least, seen);
+  }
+  bool calm = work.nseen >= looks && most - least <= loose / 16;
+  work.slack_seen[work.nseen++ % CALM_LOOKS] = loose;
   if (work.settle_by == 0) work.settle_by = now + SETTLE_MS;
-  if (change > loose / 16 && now < work.settle_by) return false;
+  if (!calm && now < work.settle_by) return false;
   work.settle_by = 0;
   return true;
 }
@@ -223,6 +234,7 @@ static bool due(uint64_t now, uint64_t *next) {
   work.slack_left = size_min(work.slack_left, loose);
   if (!worth_a_pass(loose, held)) {
     work.settle_by = 0;
+    work.nseen = 0;
     return false;
   }
   *next = LOOK_MS;

@@ -20,7 +20,7 @@
 
 #define ARENA ((size_t)64 * HUGEPAGE_SIZE)
 
-enum { SIZE = 256, MOST = 400000, LOOK_MS = 250 };
+enum { SIZE = 256, MOST = 400000, LOOK_MS = 250, CALM_MS = 4 * LOOK_MS };
 
 static const struct compact_options defaults = {.map_share = 50, .stall_us = 200, .inherited = -1};
 static void *objects[MOST];
@@ -155,6 +155,15 @@ static void a_restless_heap_is_waited_for(void) {
     thin_out(80);
   }
   CU_ASSERT_EQUAL(passes(), 0);
+  /* A change of a tenth in a second is one too, if less from look to look. */
+  uint64_t until = fake.now + 1500;
+  while (fake.now < until) {
+    (void)turn();
+    CU_ASSERT_FALSE(compact_active());
+    fake.now += LOOK_MS;
+    thin_out(90);
+  }
+  CU_ASSERT_EQUAL(passes(), 0);
   CU_ASSERT_TRUE(turns_for(10000, UINT64_MAX) != UINT64_MAX);
   CU_ASSERT_TRUE(fake.now - from > 5 * LOOK_MS);
   end();
@@ -203,7 +212,7 @@ static void without_gain_it_backs_off(void) {
     pause[i] = until_pass();
     CU_ASSERT_TRUE(compact_gained() <= 32); /* by chance */
   }
-  CU_ASSERT_TRUE(pause[0] < 1000);
+  CU_ASSERT_TRUE(pause[0] <= CALM_MS + 2 * LOOK_MS);
   CU_ASSERT_TRUE(pause[1] >= 1000 && pause[1] <= 1000 + 4 * LOOK_MS);
   CU_ASSERT_TRUE(pause[2] >= 2000 && pause[2] <= 2000 + 4 * LOOK_MS);
   end();
@@ -641,7 +650,7 @@ static void each_freeze_doubles_the_pause(void) {
     make_sparse(24 << 20);
     uint64_t pause = unmeshed_for();
     CU_ASSERT_TRUE(zone_now().guest > 0);
-    if (i > 0) CU_ASSERT_TRUE(pause >= 2 * last - 2 * LOOK_MS && pause <= 2 * last + 4000);
+    if (i > 0) CU_ASSERT_TRUE(pause >= 2 * last - 10 * LOOK_MS && pause <= 2 * last + 4000);
     last = pause;
   }
   /* A long time without any: as at first. */
