@@ -52,8 +52,8 @@ compile_all() { # without or with
 
 # A copy of the project's sources: somebody may be editing them while this runs.
 mkdir "$work/tree"
-(cd "$root" && find arch page slab alloc preload include tools tests/programs/src -name '*.[ch]' \
-  -exec cp --parents -t "$work/tree" {} +)
+(cd "$root" && find arch page slab alloc preload include tools tests/programs/src \
+  -name '*.[ch]' -exec cp --parents -t "$work/tree" {} + -o -path 'tools/quire/page/*' -exec cp --parents -t "$work/tree" {} +)
 (cd "$work/tree" && find . -name '*.c' | sed 's,^\./,,' | sort) |
   while IFS= read -r source; do
     # What does not compile without quire is not quire's fault, and not a source to compare.
