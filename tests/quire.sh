@@ -188,6 +188,22 @@ exposition() { # FILE: each metric's HELP and TYPE once and before its samples; 
 found=$(exposition "$dir/metrics")
 verdict stat_prometheus "$found"
 
+# Nodes of memory, of a recording that is made by hand: three nodes, of what else is as it is in the target.
+compile "$dir/nodes" tests/quire/nodes.c \
+  "$objects"/tools/quire/{process,elf,snapshot,draw,numbers,recorder,columns}.o -lz
+for case in three one absurd; do "$dir/nodes" "$case" "$still" "$dir/$case.qrec" || fail "nodes_$case" "no recording"; done
+says nodes_text 0 "nodes of memory: the heap is divided by them +on no known node +4.0 KiB +0.2 % +on node 1 of 3 +8.0 KiB\
+ +0.5 % +on node 2 of 3 +0 B +0.0 % +on node 3 of 3 +1.6 MiB +99.3 % +brought to another +20.0 KiB +7 folios\
+ +not brought: refused +44.0 KiB +so far" "$quire" stat "$dir/three.qrec"
+"$quire" stat "$dir/one.qrec" >"$dir/page" && grep -q '^so far' "$dir/page" && ! grep -q 'node' "$dir/page"
+verdict nodes_of_one_are_not_told "$(grep node "$dir/page" | tr '\n' ' ')"
+says nodes_json 0 '"node_frames": \[ +1, +2, +0, +407 +\]' "$quire" stat --json "$dir/three.qrec"
+says nodes_absurd 0 'on node 32 of 32 ' "$quire" stat "$dir/absurd.qrec"
+"$quire" stat --prometheus "$dir/three.qrec" >"$dir/metrics"
+found=$(exposition "$dir/metrics") && grep -q '^quire_nodes{.*} 3$' "$dir/metrics" &&
+  [[ $(sed -n 's/^quire_node_frames_bytes{.*,node="\([0-9]\)"} /\1:/p' "$dir/metrics" | tr '\n' ' ') == '0:4096 1:8192 2:0 3:1667072 ' ]]
+verdict nodes_prometheus "$found $(grep node_frames "$dir/metrics" | tr '\n' ' ')"
+
 # ---- run ----
 
 says run_status 7 '' "$quire" run --library="$library" sh -c 'exit 7'
