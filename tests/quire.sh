@@ -2,6 +2,7 @@
 # The quire command against live targets: what it says, what it refuses, and that nobody is harmed.
 # timeout: 900
 set -u
+export LC_ALL=C.UTF-8
 cd "$(dirname "$0")/.." || exit 1
 quire=${QUIRE_COMMAND:-$PWD/build/quire}
 library=${QUIRE_LIB:-$PWD/build/libquire.so}
@@ -404,6 +405,7 @@ says top_once 0 "PID COMMAND.*$sparse target" "$quire" top --once
 says top_of_some 0 "^1 process,.*PID COMMAND.*$sparse target" "$quire" top --once "$sparse"
 completes completes_processes "$sparse" quire stat "$sparse"
 says top_wrong_sort 2 'sort=heap' "$quire" top --sort=beauty
+says top_wrong_theme 2 'theme is light or dark' "$quire" top --theme=pink
 if command -v tmux >/dev/null; then
   terminals=0
   tmux() { command tmux -L "quire-test-$$-$terminals" -f /dev/null "$@" 2>/dev/null; }
@@ -439,6 +441,35 @@ if command -v tmux >/dev/null; then
     tmux send-keys Enter
     until_screen 'in slabs .*MiB' && until_screen 'Esc back'
     verdict "top_details_$size" "$(screen | head -n 5 | tr '\n' '|')"
+    until_screen '^target .* held, .* live +a cell: ' || until_screen ' target [0-9]+ .* held, .* live +a cell: '
+    verdict "top_map_$size" "$(screen | head -n 5 | tr '\n' '|')"
+    # Beside each other: on one line the title of the map and that of the numbers. Else the numbers are below.
+    screen >"$dir/screen"
+    if [[ $size == 80x24 ]]; then
+      [[ $(grep -nE '^target [0-9]+ |^ *free, given back |^target \(process |^  in slabs ' "$dir/screen" | grep -oE 'target [0-9]|free|target \(|in slabs' |
+        tr '\n' ' ') =~ ^'target '[0-9]' free target ( in slabs '$ ]]
+    else
+      grep -qE '^target \(process .* target [0-9]+ .* held' "$dir/screen" && grep -qE '^  options|background thread' "$dir/screen"
+    fi
+    verdict "top_layout_$size" "$(head -c 2000 "$dir/screen" | tr '\n' '|')"
+    tmux send-keys m
+    for ((i = 0; i < 200; i++)); do
+      screen >"$dir/screen"
+      grep -q '^  in slabs ' "$dir/screen" || break
+      read -r -t 0.05 <> <(:)
+    done
+    # It is the heap of a process that stands still: what quire map says of it, but for the time.
+    pid=$(sed -n '3s/^target \([0-9]*\) .*/\1/p' "$dir/screen")
+    COLUMNS=${size%x*} LINES=$((${size#*x} - 3)) "$quire" map "${pid:-1}" >"$dir/map"
+    rows=$(wc -l <"$dir/map")
+    ((rows > 8)) && diff <(sed -n "4,$((2 + rows))p" "$dir/screen" | sed 's/ *$//') <(sed -n '2,$s/ *$//p' "$dir/map") >"$dir/diff"
+    verdict "top_map_is_quire_map_$size" "$rows rows; $(head -n 6 "$dir/diff" | tr '\n' '|')"
+    tmux send-keys m
+    until_screen '^  in slabs ' && ! screen | grep -q ' held, '
+    verdict "top_numbers_alone_$size" "$(screen | head -n 5 | tr '\n' '|')"
+    tmux send-keys m PPage
+    until_screen ' held, '
+    verdict "top_both_again_$size" "$(screen | head -n 5 | tr '\n' '|')"
     tmux send-keys Escape
     until_screen 'up/down select' && tmux send-keys P && until_screen 'purge of target.*gained|no background thread'
     verdict "top_purges_$size" "$(screen | tail -n 3 | tr '\n' '|')"
@@ -448,6 +479,27 @@ if command -v tmux >/dev/null; then
     until_over
     verdict "top_ends_$size" "it still runs"
   done
+  # Where there are 256 colours the map is drawn in them.
+  terminal 120 40 "env TERM=screen-256color $quire top --delay=0.2 $still"
+  until_screen "$still target" && tmux send-keys Enter && until_screen '^▀+' &&
+    (($(tmux capture-pane -p -e | grep '▀' | grep -oE '48;5;[0-9]+' | sort -u | wc -l) >= 3))
+  verdict top_map_in_colours "$(screen | head -n 6 | tr '\n' '|')"
+  tmux send-keys q
+  until_over
+  terminal 120 40 "env NO_COLOR=1 TERM=screen-256color $quire top --delay=0.2 $still"
+  until_screen "$still target" && tmux send-keys Enter && until_screen ' held, .* live' &&
+    ! tmux capture-pane -p -e | grep -qE '▀|[34]8;5;'
+  verdict top_map_without_colours "$(screen | head -n 6 | tr '\n' '|')"
+  tmux send-keys q
+  until_over
+  # Who is looked at may end.
+  launch "$library" '' sparse
+  terminal 100 30 "env TERM=screen $quire top --delay=0.2 $target"
+  until_screen "$target target" && tmux send-keys Enter && until_screen ' held, .* live' && kill -KILL "$target" &&
+    until_screen "process $target has ended" && until_screen 'no process runs quire'
+  verdict top_details_of_one_that_ends "$(screen | tail -n 4 | tr '\n' '|')"
+  tmux send-keys q
+  until_over
   terminal 80 60 "$quire stat $sparse; read x"
   until_screen 'compaction' && tmux capture-pane -p -e | grep -q $'\033\[1m'
   verdict colours_on_terminals "none"
