@@ -115,6 +115,13 @@ completes() { # NAME EXPECTED WORD...: the last word is completed
 }
 completes completes_commands "purge" quire pu
 completes completes_options "--prometheus" quire stat --p
+completes completes_no_words_of_examples "" quire record --forc
+completes completes_options_of_map "--theme=" quire map --th
+completes completes_values "light" quire map --theme = l
+completes completes_values_behind_equals "light dark" quire map --theme =
+completes completes_separate_values "overhead" quire top --sort o
+completes completes_allocator_values "auto aggressive" quire run --compact = a
+completes completes_output_files "$dir/other" quire map -o "$dir/oth"
 completes completes_allocator_options "--huge= --huge_threshold=" quire run --huge
 
 # ---- processes that can't be looked at ----
@@ -403,7 +410,11 @@ verdict export_ends "status $?"
 says top_no_terminal 1 'no terminal' "$quire" top
 says top_once 0 "PID COMMAND.*$sparse target" "$quire" top --once
 says top_of_some 0 "^1 process,.*PID COMMAND.*$sparse target" "$quire" top --once "$sparse"
-completes completes_processes "$sparse" quire stat "$sparse"
+for command in stat map record top doctor compact purge; do
+  completes "completes_processes_of_$command" "$sparse" quire $command "$sparse"
+done
+completes completes_processes_behind_an_option "$sparse" quire stat --watch "$sparse"
+completes completes_recordings "$dir/three.qrec" quire map "$dir/thr"
 says top_wrong_sort 2 'sort=heap' "$quire" top --sort=beauty
 says top_wrong_theme 2 'theme is light or dark' "$quire" top --theme=pink
 if command -v tmux >/dev/null; then
