@@ -129,21 +129,30 @@ completes completes_allocator_options "--huge= --huge_threshold=" quire run --hu
 sleep 1000 &
 pids+=($!)
 plain=$!
-says no_process 3 'there is no process' "$quire" stat 4194303
-says not_quire 4 'does not run quire' "$quire" stat "$plain"
 "$dir/other" >"$dir/other.out" &
 pids+=($!)
 other=$!
 await "$other" "$dir/other.out" ready
-says other_version 6 'header is version 99' "$quire" stat "$other"
+lookers=("stat" "map" "map -o $dir/x.png" "record -o $dir/x.qrec" "compact" "purge" "top --once" "top --json")
+for looker in "${lookers[@]}"; do
+  read -ra words <<<"$looker"
+  says "no_process: ${looker%% $dir*}" 3 'there is no process' "$quire" "${words[@]}" 4194303
+  says "not_quire: ${looker%% $dir*}" 4 'does not run quire' "$quire" "${words[@]}" "$plain"
+  says "other_version: ${looker%% $dir*}" 6 'header is version 99' "$quire" "${words[@]}" "$other"
+done
+[[ ! -e $dir/x.png && ! -e $dir/x.qrec ]]
+verdict nothing_is_written_of_nothing "there are files"
 
 launch "$library" background:off still
 still=$target
 kill -STOP "$still"
 if [[ $(id -u) == 0 ]] && setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null; then
   cp "$quire" "$dir/quire-as-nobody"
-  says denied 5 "may not be read.*another user's.*CAP_SYS_PTRACE" \
-    setpriv --reuid=65534 --regid=65534 --clear-groups "$dir/quire-as-nobody" stat "$still"
+  for looker in "${lookers[@]}"; do
+    read -ra words <<<"$looker"
+    says "denied: ${looker%% $dir*}" 5 "may not be read.*another user's.*CAP_SYS_PTRACE" \
+      setpriv --reuid=65534 --regid=65534 --clear-groups "$dir/quire-as-nobody" "${words[@]}" "$still"
+  done
 else
   echo "SKIP denied: not root, nobody to be another user"
 fi
@@ -506,7 +515,7 @@ if command -v tmux >/dev/null; then
   # Who is looked at may end.
   launch "$library" '' sparse
   terminal 100 30 "env TERM=screen $quire top --delay=0.2 $target"
-  until_screen "$target target" && tmux send-keys Enter && until_screen ' held, .* live' && kill -KILL "$target" &&
+  until_screen "$target target" && tmux send-keys Enter && until_screen ' held, .* live' && kill -KILL "$target" && ! wait "$target" 2>/dev/null &&
     until_screen "process $target has ended" && until_screen 'no process runs quire'
   verdict top_details_of_one_that_ends "$(screen | tail -n 4 | tr '\n' '|')"
   tmux send-keys q

@@ -198,7 +198,8 @@ const struct command command_export = {
         "examples:\n"
         "  quire export\n"
         "  quire export --listen=[::1]:9745 --no-kernel\n"
-        "  curl -s http://127.0.0.1:9745/metrics | grep quire_live_bytes\n\n"
-        "exit status: 0 ended by a signal, 1 it can't listen there, 2 wrong usage",
+        "  curl -s http://127.0.0.1:9745/metrics | grep quire_live_bytes\n",
+    .status = "0 ended by a signal, 1 it can't listen there",
+    .statuses = CLI_STATUS_USAGE,
     .run = run,
 };

@@ -336,8 +336,8 @@ const struct command command_map = {
         "  quire map -o heap.html $(pidof redis-server)\n"
         "  quire map -o heap.png before.qrec after.qrec\n"
         "  quire map --at 0 --at 12.5 -o compare.html redis.qrec\n"
-        "  quire map --json 1234 | jq .kinds.guest\n\n"
-        "exit status: 0, 1 it could not be read or written, 2 wrong usage, 3 no such process,\n"
-        "4 it doesn't run quire, 5 not permitted, 6 another version of quire",
+        "  quire map --json 1234 | jq .kinds.guest\n",
+    .status = "0, 1 it could not be read or written",
+    .statuses = CLI_STATUS_PROCESS,
     .run = run,
 };

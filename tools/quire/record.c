@@ -166,8 +166,8 @@ const struct command command_record = {
         "  quire map redis.qrec                   its last moment\n"
         "  quire map --at 2.5 redis.qrec          how it was 2.5 seconds after the first\n"
         "  quire map -o redis.html redis.qrec     a page that plays it\n"
-        "  quire record -n 1 -o before.qrec 1234  one snapshot, to compare with later\n\n"
-        "exit status: 0, 1 it could not be written, 2 wrong usage, 3 no such process,\n"
-        "4 it doesn't run quire, 5 not permitted, 6 another version of quire",
+        "  quire record -n 1 -o before.qrec 1234  one snapshot, to compare with later\n",
+    .status = "0, 1 it could not be written",
+    .statuses = CLI_STATUS_PROCESS,
     .run = run,
 };

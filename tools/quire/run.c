@@ -264,9 +264,11 @@ const struct command command_run = {
         "examples:\n"
         "  quire run redis-server --port 7777\n"
         "  quire run --compact=aggressive --stats=on python3 script.py\n"
-        "  quire run -o check:on,background:off ./program\n\n"
-        "exit status: the program's; 126 it can't get quire or can't be executed, 127 there is no\n"
-        "such program, 2 wrong options, 1 there is no library",
+        "  quire run -o check:on,background:off ./program\n",
+    .status =
+        "the program's; 1 there is no library, 2 wrong options, 126 it can't get quire or can't be "
+        "executed, 127 there is no such program",
+    .statuses = CLI_STATUS_OWN,
     .more_help = list_options,
     .run = run,
 };

@@ -140,8 +140,8 @@ const struct command command_stat = {
         "examples:\n"
         "  quire stat 1234\n"
         "  quire stat --watch=1 $(pidof redis-server)\n"
-        "  quire stat --json 1234 | jq .overhead\n\n"
-        "exit status: 0, 1 it could not be read, 2 wrong usage, 3 no such process (any more),\n"
-        "4 it doesn't run quire, 5 not permitted, 6 another version of quire",
+        "  quire stat --json 1234 | jq .overhead\n",
+    .status = "0, 1 it could not be read or printed",
+    .statuses = CLI_STATUS_PROCESS,
     .run = run,
 };

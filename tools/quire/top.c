@@ -352,6 +352,19 @@ static int print_once(const struct command *command, struct top *t, bool json) {
   return cli_finish(command, STATUS_OK);
 }
 
+/* Those named must be there, as for every other subcommand. */
+static int name_processes(const struct command *command, int argc, char **argv,
+                          pid_t pids[PIDS_MAX], unsigned *n) {
+  struct process process;
+  int status = STATUS_OK;
+  for (; optind < argc && status == STATUS_OK; optind++) {
+    if (*n == PIDS_MAX) cli_usage(command, "%d processes at most", PIDS_MAX);
+    pids[*n] = cli_number(command, argv[optind]);
+    status = cli_open(command, pids[(*n)++], &process);
+  }
+  return status;
+}
+
 static int run(const struct command *command, int argc, char **argv) {
   static const struct option longs[] = {{"once", no_argument, NULL, OPTION_ONCE},
                                         {"json", no_argument, NULL, OPTION_JSON},
@@ -379,9 +392,9 @@ static int run(const struct command *command, int argc, char **argv) {
   if (!terminal_probe(&terminal, theme))
     cli_usage(command, "--theme is light or dark, not '%s'", theme);
   top.view.style = terminal.style;
-  for (; optind < argc && top.fleet.nonly < PIDS_MAX; optind++)
-    pids[top.fleet.nonly++] = cli_number(command, argv[optind]);
-  int status = once || json ? print_once(command, &top, json) : watch(command, &top);
+  int status = name_processes(command, argc, argv, pids, &top.fleet.nonly);
+  if (status != STATUS_OK) return status;
+  status = once || json ? print_once(command, &top, json) : watch(command, &top);
   fleet_free(&top.fleet);
   return status;
 }
@@ -412,7 +425,8 @@ const struct command command_top = {
         "examples:\n"
         "  quire top\n"
         "  quire top --sort=overhead --delay=0.5\n"
-        "  quire top --json | jq '.[] | {pid, live, heap}'\n\n"
-        "exit status: 0, 1 it is no terminal, 2 wrong usage",
+        "  quire top --json | jq '.[] | {pid, live, heap}'\n",
+    .status = "0, 1 it is no terminal",
+    .statuses = CLI_STATUS_PROCESS,
     .run = run,
 };
