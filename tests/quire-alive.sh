@@ -1,7 +1,7 @@
 #!/bin/bash
 # quire map and quire record of programs that allocate, fork, execute and end at full speed: every answer that is
 # accepted adds up, every refusal says why, and the program goes on. (tests/quire.sh does the same with quire stat.)
-# timeout: 7200
+# timeout: 600
 set -u
 export LC_ALL=C.UTF-8
 cd "$(dirname "$0")/.." || exit 1

@@ -80,11 +80,12 @@ for c in $commands; do
   "$quire" "$c" --help >"$dir/help" 2>&1 || lacking="$lacking $c(status)"
   grep -q "^usage: quire $c" "$dir/help" || lacking="$lacking $c(usage)"
   grep -q '^examples:' "$dir/help" || lacking="$lacking $c(examples)"
+  grep -q '^ *--json ' "$dir/help" || lacking="$lacking $c(json)"
   grep -q '^exit status:' "$dir/help" || lacking="$lacking $c(status)"
   "$quire" "$c" --no-such-option >/dev/null 2>&1
   [[ $? == 2 ]] || lacking="$lacking $c(2)"
 done
-[[ $(wc -w <<<"$commands") -ge 7 && -z $lacking ]]
+[[ $(wc -w <<<"$commands") -ge 9 && -z $lacking ]]
 verdict help "lacking:$lacking"
 says no_command 2 'usage: quire COMMAND' "$quire"
 says wrong_command 2 "no command 'frobnicate'" "$quire" frobnicate
@@ -231,6 +232,11 @@ says run_options 0 '^huge:never,decay_ms:7,compact:off *$' env QUIRE_CONF=huge:n
   sh -c 'echo $LD_PRELOAD'
 says run_print 0 "^LD_PRELOAD='$library' QUIRE_CONF='check:on' echo hello *$" \
   "$quire" run --library="$library" --print --check=on echo hello
+says run_json 0 "\"LD_PRELOAD\": \"$library\", +\"QUIRE_CONF\": \"check:on\" +\}, +\"arguments\": \[ +\"echo\", +\"a b\"" \
+  "$quire" run --library="$library" --json --check=on echo "a b"
+says run_json_refuses 127 'no such program' "$quire" run --library="$library" --json no-such-program-anywhere
+says record_json 0 "^\{ +\"file\": \"$dir/x.qrec\", +\"pid\": $still, +\"snapshots\": 2, +\"seconds\": [0-9.]+, +\"bytes\": [1-9][0-9]*,\
+ +\"live\": [1-9][0-9]*, +\"ended\": false \} *$" "$quire" record --json -n 2 --every 1 -o "$dir/x.qrec" "$still"
 says run_wrong_option 2 'no option "huge_tresold"' "$quire" run -o huge_tresold:1 true
 says run_wrong_value 2 'decay_ms:soon is not possible' "$quire" run --decay_ms=soon true
 says run_no_program 127 'no such program' "$quire" run --library="$library" no-such-program-anywhere
@@ -408,6 +414,11 @@ if command -v curl >/dev/null; then
   verdict export_codes "$codes"
 fi
 address=${url#http://}
+"$quire" export --json --listen=127.0.0.1:0 >"$dir/export.json" 2>"$dir/err" &
+pids+=($!)
+await $! "$dir/export.json" http
+grep -qE '^\{"url": "http://127.0.0.1:[0-9]+/metrics"\}$' "$dir/export.json"
+verdict export_json "$(cat "$dir/export.json" "$dir/err")"
 says export_taken 1 'in use' "$quire" export --listen="${address%/metrics}"
 says export_address 2 'not ADDRESS:PORT' "$quire" export --listen=nowhere
 kill -TERM "$export"

@@ -124,6 +124,27 @@ int cli_finish(const struct command *command, int status) {
   return cli_fail(command, STATUS_FAILED, "can't write all of it: %s", strerror(errno));
 }
 
+/* ---- for programs ---- */
+
+json_t *cli_json_text(const char *text) {
+  json_t *s = json_string(text);
+  char *plain;
+  if (s != NULL || (plain = strdup(text)) == NULL) return s;
+  for (char *c = plain; *c != 0; c++)
+    if ((unsigned char)*c >= 128) *c = '?';
+  s = json_string(plain);
+  free(plain);
+  return s;
+}
+
+int cli_print_json(const struct command *command, json_t *what) {
+  if (what == NULL) return cli_fail(command, STATUS_FAILED, "no memory for it");
+  int failed = json_dumpf(what, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+  json_decref(what);
+  putchar('\n');
+  return cli_finish(command, failed ? STATUS_FAILED : STATUS_OK);
+}
+
 /* ---- for people ---- */
 
 const char *cli_bytes(uint64_t bytes, char out[24]) {

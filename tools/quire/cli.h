@@ -3,6 +3,7 @@
 #define QUIRE_TOOLS_CLI_H
 
 #include <getopt.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -76,6 +77,15 @@ unsigned cli_seconds(const struct command *command, const char *text);
 
 /* Flushes standard output: STATUS_FAILED when not all could be written, else `status`. */
 int cli_finish(const struct command *command, int status);
+
+/* ---- for programs ---- */
+
+/* A string of any bytes (names are bytes to the kernel): where they are no UTF-8, with question
+ * marks for what isn't ASCII. NULL without memory. */
+json_t *cli_json_text(const char *text);
+
+/* Prints it, frees it, and finishes. NULL is said to be lack of memory. */
+int cli_print_json(const struct command *command, json_t *what);
 
 /* ---- for people ---- */
 

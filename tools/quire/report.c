@@ -346,31 +346,20 @@ static json_t *json_options(const struct snapshot_numbers *n) {
   return o;
 }
 
-/* Names are bytes to the kernel; JSON wants UTF-8. */
-static json_t *json_text(const char *text) {
-  json_t *s = json_string(text);
-  char plain[256];
-  size_t i = 0;
-  if (s != NULL) return s;
-  for (; text[i] != 0 && i < sizeof plain - 1; i++)
-    plain[i] = (unsigned char)text[i] < 128 ? text[i] : '?';
-  plain[i] = 0;
-  return json_string(plain);
-}
-
 json_t *report_json(const struct report *r) {
   json_t *o = json_object();
   (void)put(o, "pid", r->process.pid);
   (void)put(o, "time_ns", r->process.time_ns);
-  (void)json_object_set_new(o, "comm", json_text(r->process.comm));
-  (void)json_object_set_new(o, "cmdline", json_text(r->process.cmdline));
-  (void)json_object_set_new(o, "quire", json_text(r->numbers.library));
+  (void)json_object_set_new(o, "comm", cli_json_text(r->process.comm));
+  (void)json_object_set_new(o, "cmdline", cli_json_text(r->process.cmdline));
+  (void)json_object_set_new(o, "quire", cli_json_text(r->numbers.library));
   (void)put(o, "live", r->numbers.stats.live);
   (void)put(o, "heap", r->heap);
   (void)json_object_set_new(o, "overhead", json_overhead(r));
   (void)json_object_set_new(o, "kernel", json_kernel(r));
   (void)put(o, "background_cpu_ns", r->background_cpu_ns);
-  (void)json_object_set_new(o, "mesh", json_text(report_mesh_text(r->numbers.stats.mesh_state)));
+  (void)json_object_set_new(o, "mesh",
+                            cli_json_text(report_mesh_text(r->numbers.stats.mesh_state)));
   (void)json_object_set_new(o, "stats", json_stats(&r->numbers));
   (void)json_object_set_new(o, "options", json_options(&r->numbers));
   return o;
