@@ -67,16 +67,14 @@ static int add_process(const struct choices *c, struct moments *m, pid_t pid) {
   return add(c, m, &snapshot);
 }
 
-/* Or says why not. What comes behind a damaged place is lost, and one should know. */
+/* Or says why not. */
 static bool open_recording(const struct choices *c, struct recording *out, const char *path) {
   char error[RECORDING_ERROR_MAX];
   if (!recording_open(out, path, error)) {
     fail(c, error);
     return false;
   }
-  if (out->good < out->size)
-    fprintf(stderr, "quire map: %s is cut off or damaged behind its snapshot %u, at %.1f s\n", path,
-            out->count, recording_seconds(out, out->count - 1));
+  if (recording_damage(out, path, error)) fprintf(stderr, "quire map: %s\n", error);
   return true;
 }
 
