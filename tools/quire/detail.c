@@ -8,7 +8,7 @@
 
 /* The page of numbers is as wide as that, but for long command lines; a map should be wider than
  * this, and not lower than that. */
-enum { NUMBERS_WIDTH = 76, MAP_WIDTH_MIN = 44, MAP_ROWS_MIN = 6, BETWEEN = 2 };
+enum { NUMBERS_WIDTH = 78, MAP_WIDTH_MIN = 44, MAP_ROWS_MIN = 6, BETWEEN = 2 };
 
 /* ---- what is looked at ---- */
 
@@ -115,7 +115,7 @@ static void draw_numbers(struct detail *d, const struct report *r, unsigned y, u
   if (d->scroll > last) d->scroll = last;
   for (; (line = strsep(&rest, "\n")) != NULL; n++) {
     if (n < d->scroll || n - d->scroll >= rows) continue;
-    attrset(n == 0 ? A_BOLD : A_NORMAL);
+    attrset(n == 1 ? A_DIM : *line != ' ' ? A_BOLD : A_NORMAL); /* the command line; titles */
     mvaddnstr((int)(y + n - d->scroll), 0, line, (int)width);
     attrset(A_NORMAL);
   }
