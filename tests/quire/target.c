@@ -29,6 +29,11 @@ extern __typeof__(quire_walk) quire_walk __attribute__((weak));
 static pthread_barrier_t stopped;
 static unsigned long steps_wanted;
 
+static _Noreturn void fail(const char *what) {
+  perror(what);
+  abort();
+}
+
 static size_t random_size(uint32_t *random) {
   *random = *random * 1664525 + 1013904223;
   uint32_t r = *random >> 8;
@@ -49,7 +54,7 @@ static void *churn(void *arg) {
       free(*p);
       *p = malloc(size + 1);
     }
-    if (*p == NULL) abort();
+    if (*p == NULL) fail("malloc");
     (*p)[0] = (*p)[size] = 1;
   }
   pthread_barrier_wait(&stopped);
@@ -138,7 +143,7 @@ static void child(int steps) {
     char **p = &held[(random >> 12) % CHILD_HELD];
     free(*p);
     *p = malloc(size + 1);
-    if (*p == NULL) abort();
+    if (*p == NULL) fail("malloc");
     (*p)[size] = 1;
   }
 }
@@ -159,7 +164,7 @@ static void keep_forking(const char *self) {
     bool lasts = lasting == 0;
     pid_t pid = fork();
     if (pid == 0) live_as_child(self, lasts);
-    if (pid < 0) abort();
+    if (pid < 0) fail("fork");
     if (lasts) lasting = pid;
     for (alive++; alive >= CHILDREN; alive--)
       if (waitpid(-1, NULL, 0) == lasting) lasting = 0;
