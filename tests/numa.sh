@@ -105,4 +105,36 @@ if [[ -x $work/torture ]]; then
 fi
 check "the report" on two $soon,stats:on "$work/divided" 2
 grep -q '^nodes of memory: several, the heap is divided' "$work/out" || fail "the report" "nothing of nodes: $(tail -n 3 "$work/out")"
+
+# What the quire command says of such a process, while it stands still: by node, and all of it.
+shown() {
+  local pid stdout=$work/busy.out try tried=77
+  "${namespace[@]}" bash -c 'mount --bind "$1" '$online' && shift && exec "$@"' - "$work/two" \
+    env LD_PRELOAD="$lib" QUIRE_CONF=$soon "$work/target" busy >"$stdout" 2>&1 &
+  pid=$!
+  for ((try = 0; try < 2000 && tried == 77; try++)); do
+    kill -0 $pid || { cat "$stdout"; return 1; }
+    "$quire" stat --json $pid >"$work/json" 2>/dev/null && grep -q '"nodes": 2' "$work/json" && tried=0
+    read -rt 0.01 <> <(:)
+  done
+  ((tried == 0)) && kill -STOP $pid && "$quire" stat --json $pid >"$work/json" && "$quire" stat $pid >"$work/page"
+  tried=$?
+  kill -KILL $pid
+  wait $pid 2>/dev/null
+  ((tried == 0)) || { echo "no two nodes were seen"; return 1; }
+  [[ $(grep -cE '^  on node [12] of 2' "$work/page") == 2 ]] && grep '^nodes of memory: the heap is divided' "$work/page" || return 1
+  python3 - "$work/json" <<'PY'
+import json, sys
+s = json.load(open(sys.argv[1]))["stats"]
+assert len(s["node_frames"]) == 3 and sum(s["node_frames"]) == s["frames_used"], s
+print("frames by node:", *s["node_frames"])
+PY
+}
+quire=${QUIRE_COMMAND:-$here/../build/quire}
+if [[ -x $quire ]] && command -v python3 >/dev/null; then
+  build target "$here/quire/target.c"
+  check "quire stat tells of two nodes" shown
+else
+  echo "SKIP quire stat tells of two nodes: there is no quire command, or no python3"
+fi
 exit $((failures != 0))

@@ -178,6 +178,7 @@ size=$(stat -c %s "$dir/film.qrec")
 head -c $((size - 100)) "$dir/film.qrec" >"$dir/torn.qrec"
 refuses "a recording that was cut off is shown, and one is told" 0 "is cut off or damaged behind its snapshot [0-9]+" \
   "$quire" map "$dir/torn.qrec"
+refuses "and of its numbers" 0 "is cut off or damaged behind its snapshot [0-9]+" "$quire" stat "$dir/torn.qrec"
 refuses "a newer version" 1 "version 2" "$quire" map "$dir/newer.qrec"
 head -c 400 "$dir/plain.qrec" >"$dir/cut.qrec"
 refuses "a recording without a whole snapshot" 1 "no whole snapshot" "$quire" map "$dir/cut.qrec"

@@ -2,6 +2,7 @@
 # The quire command against live targets: what it says, what it refuses, and that nobody is harmed.
 # timeout: 900
 set -u
+export LC_ALL=C.UTF-8
 cd "$(dirname "$0")/.." || exit 1
 quire=${QUIRE_COMMAND:-$PWD/build/quire}
 library=${QUIRE_LIB:-$PWD/build/libquire.so}
@@ -79,11 +80,12 @@ for c in $commands; do
   "$quire" "$c" --help >"$dir/help" 2>&1 || lacking="$lacking $c(status)"
   grep -q "^usage: quire $c" "$dir/help" || lacking="$lacking $c(usage)"
   grep -q '^examples:' "$dir/help" || lacking="$lacking $c(examples)"
+  grep -q '^ *--json ' "$dir/help" || lacking="$lacking $c(json)"
   grep -q '^exit status:' "$dir/help" || lacking="$lacking $c(status)"
   "$quire" "$c" --no-such-option >/dev/null 2>&1
   [[ $? == 2 ]] || lacking="$lacking $c(2)"
 done
-[[ $(wc -w <<<"$commands") -ge 7 && -z $lacking ]]
+[[ $(wc -w <<<"$commands") -ge 9 && -z $lacking ]]
 verdict help "lacking:$lacking"
 says no_command 2 'usage: quire COMMAND' "$quire"
 says wrong_command 2 "no command 'frobnicate'" "$quire" frobnicate
@@ -114,6 +116,13 @@ completes() { # NAME EXPECTED WORD...: the last word is completed
 }
 completes completes_commands "purge" quire pu
 completes completes_options "--prometheus" quire stat --p
+completes completes_no_words_of_examples "" quire record --forc
+completes completes_options_of_map "--theme=" quire map --th
+completes completes_values "light" quire map --theme = l
+completes completes_values_behind_equals "light dark" quire map --theme =
+completes completes_separate_values "overhead" quire top --sort o
+completes completes_allocator_values "auto aggressive" quire run --compact = a
+completes completes_output_files "$dir/other" quire map -o "$dir/oth"
 completes completes_allocator_options "--huge= --huge_threshold=" quire run --huge
 
 # ---- processes that can't be looked at ----
@@ -121,21 +130,30 @@ completes completes_allocator_options "--huge= --huge_threshold=" quire run --hu
 sleep 1000 &
 pids+=($!)
 plain=$!
-says no_process 3 'there is no process' "$quire" stat 4194303
-says not_quire 4 'does not run quire' "$quire" stat "$plain"
 "$dir/other" >"$dir/other.out" &
 pids+=($!)
 other=$!
 await "$other" "$dir/other.out" ready
-says other_version 6 'header is version 99' "$quire" stat "$other"
+lookers=("stat" "map" "map -o $dir/x.png" "record -o $dir/x.qrec" "compact" "purge" "top --once" "top --json")
+for looker in "${lookers[@]}"; do
+  read -ra words <<<"$looker"
+  says "no_process: ${looker%% $dir*}" 3 'there is no process' "$quire" "${words[@]}" 4194303
+  says "not_quire: ${looker%% $dir*}" 4 'does not run quire' "$quire" "${words[@]}" "$plain"
+  says "other_version: ${looker%% $dir*}" 6 'header is version 99' "$quire" "${words[@]}" "$other"
+done
+[[ ! -e $dir/x.png && ! -e $dir/x.qrec ]]
+verdict nothing_is_written_of_nothing "there are files"
 
 launch "$library" background:off still
 still=$target
 kill -STOP "$still"
 if [[ $(id -u) == 0 ]] && setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null; then
   cp "$quire" "$dir/quire-as-nobody"
-  says denied 5 "may not be read.*another user's.*CAP_SYS_PTRACE" \
-    setpriv --reuid=65534 --regid=65534 --clear-groups "$dir/quire-as-nobody" stat "$still"
+  for looker in "${lookers[@]}"; do
+    read -ra words <<<"$looker"
+    says "denied: ${looker%% $dir*}" 5 "may not be read.*another user's.*CAP_SYS_PTRACE" \
+      setpriv --reuid=65534 --regid=65534 --clear-groups "$dir/quire-as-nobody" "${words[@]}" "$still"
+  done
 else
   echo "SKIP denied: not root, nobody to be another user"
 fi
@@ -188,6 +206,22 @@ exposition() { # FILE: each metric's HELP and TYPE once and before its samples; 
 found=$(exposition "$dir/metrics")
 verdict stat_prometheus "$found"
 
+# Nodes of memory, of a recording that is made by hand: three nodes, of what else is as it is in the target.
+compile "$dir/nodes" tests/quire/nodes.c \
+  "$objects"/tools/quire/{process,elf,snapshot,draw,numbers,recorder,columns}.o -lz
+for case in three one absurd; do "$dir/nodes" "$case" "$still" "$dir/$case.qrec" || fail "nodes_$case" "no recording"; done
+says nodes_text 0 "nodes of memory: the heap is divided by them +on no known node +4.0 KiB +0.2 % +on node 1 of 3 +8.0 KiB\
+ +0.5 % +on node 2 of 3 +0 B +0.0 % +on node 3 of 3 +1.6 MiB +99.3 % +brought to another +20.0 KiB +7 folios\
+ +not brought: refused +44.0 KiB +so far" "$quire" stat "$dir/three.qrec"
+"$quire" stat "$dir/one.qrec" >"$dir/page" && grep -q '^so far' "$dir/page" && ! grep -q 'node' "$dir/page"
+verdict nodes_of_one_are_not_told "$(grep node "$dir/page" | tr '\n' ' ')"
+says nodes_json 0 '"node_frames": \[ +1, +2, +0, +407 +\]' "$quire" stat --json "$dir/three.qrec"
+says nodes_absurd 0 'on node 32 of 32 ' "$quire" stat "$dir/absurd.qrec"
+"$quire" stat --prometheus "$dir/three.qrec" >"$dir/metrics"
+found=$(exposition "$dir/metrics") && grep -q '^quire_nodes{.*} 3$' "$dir/metrics" &&
+  [[ $(sed -n 's/^quire_node_frames_bytes{.*,node="\([0-9]\)"} /\1:/p' "$dir/metrics" | tr '\n' ' ') == '0:4096 1:8192 2:0 3:1667072 ' ]]
+verdict nodes_prometheus "$found $(grep node_frames "$dir/metrics" | tr '\n' ' ')"
+
 # ---- run ----
 
 says run_status 7 '' "$quire" run --library="$library" sh -c 'exit 7'
@@ -198,6 +232,11 @@ says run_options 0 '^huge:never,decay_ms:7,compact:off *$' env QUIRE_CONF=huge:n
   sh -c 'echo $LD_PRELOAD'
 says run_print 0 "^LD_PRELOAD='$library' QUIRE_CONF='check:on' echo hello *$" \
   "$quire" run --library="$library" --print --check=on echo hello
+says run_json 0 "\"LD_PRELOAD\": \"$library\", +\"QUIRE_CONF\": \"check:on\" +\}, +\"arguments\": \[ +\"echo\", +\"a b\"" \
+  "$quire" run --library="$library" --json --check=on echo "a b"
+says run_json_refuses 127 'no such program' "$quire" run --library="$library" --json no-such-program-anywhere
+says record_json 0 "^\{ +\"file\": \"$dir/x.qrec\", +\"pid\": $still, +\"snapshots\": 2, +\"seconds\": [0-9.]+, +\"bytes\": [1-9][0-9]*,\
+ +\"live\": [1-9][0-9]*, +\"ended\": false \} *$" "$quire" record --json -n 2 --every 1 -o "$dir/x.qrec" "$still"
 says run_wrong_option 2 'no option "huge_tresold"' "$quire" run -o huge_tresold:1 true
 says run_wrong_value 2 'decay_ms:soon is not possible' "$quire" run --decay_ms=soon true
 says run_no_program 127 'no such program' "$quire" run --library="$library" no-such-program-anywhere
@@ -375,6 +414,11 @@ if command -v curl >/dev/null; then
   verdict export_codes "$codes"
 fi
 address=${url#http://}
+"$quire" export --json --listen=127.0.0.1:0 >"$dir/export.json" 2>"$dir/err" &
+pids+=($!)
+await $! "$dir/export.json" http
+grep -qE '^\{"url": "http://127.0.0.1:[0-9]+/metrics"\}$' "$dir/export.json"
+verdict export_json "$(cat "$dir/export.json" "$dir/err")"
 says export_taken 1 'in use' "$quire" export --listen="${address%/metrics}"
 says export_address 2 'not ADDRESS:PORT' "$quire" export --listen=nowhere
 kill -TERM "$export"
@@ -386,8 +430,13 @@ verdict export_ends "status $?"
 says top_no_terminal 1 'no terminal' "$quire" top
 says top_once 0 "PID COMMAND.*$sparse target" "$quire" top --once
 says top_of_some 0 "^1 process,.*PID COMMAND.*$sparse target" "$quire" top --once "$sparse"
-completes completes_processes "$sparse" quire stat "$sparse"
+for command in stat map record top doctor compact purge; do
+  completes "completes_processes_of_$command" "$sparse" quire $command "$sparse"
+done
+completes completes_processes_behind_an_option "$sparse" quire stat --watch "$sparse"
+completes completes_recordings "$dir/three.qrec" quire map "$dir/thr"
 says top_wrong_sort 2 'sort=heap' "$quire" top --sort=beauty
+says top_wrong_theme 2 'theme is light or dark' "$quire" top --theme=pink
 if command -v tmux >/dev/null; then
   terminals=0
   tmux() { command tmux -L "quire-test-$$-$terminals" -f /dev/null "$@" 2>/dev/null; }
@@ -423,6 +472,35 @@ if command -v tmux >/dev/null; then
     tmux send-keys Enter
     until_screen 'in slabs .*MiB' && until_screen 'Esc back'
     verdict "top_details_$size" "$(screen | head -n 5 | tr '\n' '|')"
+    until_screen '^target .* held, .* live +a cell: ' || until_screen ' target [0-9]+ .* held, .* live +a cell: '
+    verdict "top_map_$size" "$(screen | head -n 5 | tr '\n' '|')"
+    # Beside each other: on one line the title of the map and that of the numbers. Else the numbers are below.
+    screen >"$dir/screen"
+    if [[ $size == 80x24 ]]; then
+      [[ $(grep -nE '^target [0-9]+ |^ *free, given back |^target \(process |^  in slabs ' "$dir/screen" | grep -oE 'target [0-9]|free|target \(|in slabs' |
+        tr '\n' ' ') =~ ^'target '[0-9]' free target ( in slabs '$ ]]
+    else
+      grep -qE '^target \(process .* target [0-9]+ .* held' "$dir/screen" && grep -qE '^  options|background thread' "$dir/screen"
+    fi
+    verdict "top_layout_$size" "$(head -c 2000 "$dir/screen" | tr '\n' '|')"
+    tmux send-keys m
+    for ((i = 0; i < 200; i++)); do
+      screen >"$dir/screen"
+      grep -q '^  in slabs ' "$dir/screen" || break
+      read -r -t 0.05 <> <(:)
+    done
+    # It is the heap of a process that stands still: what quire map says of it, but for the time.
+    pid=$(sed -n '3s/^target \([0-9]*\) .*/\1/p' "$dir/screen")
+    COLUMNS=${size%x*} LINES=$((${size#*x} - 3)) "$quire" map "${pid:-1}" >"$dir/map"
+    rows=$(wc -l <"$dir/map")
+    ((rows > 8)) && diff <(sed -n "4,$((2 + rows))p" "$dir/screen" | sed 's/ *$//') <(sed -n '2,$s/ *$//p' "$dir/map") >"$dir/diff"
+    verdict "top_map_is_quire_map_$size" "$rows rows; $(head -n 6 "$dir/diff" | tr '\n' '|')"
+    tmux send-keys m
+    until_screen '^  in slabs ' && ! screen | grep -q ' held, '
+    verdict "top_numbers_alone_$size" "$(screen | head -n 5 | tr '\n' '|')"
+    tmux send-keys m PPage
+    until_screen ' held, '
+    verdict "top_both_again_$size" "$(screen | head -n 5 | tr '\n' '|')"
     tmux send-keys Escape
     until_screen 'up/down select' && tmux send-keys P && until_screen 'purge of target.*gained|no background thread'
     verdict "top_purges_$size" "$(screen | tail -n 3 | tr '\n' '|')"
@@ -432,6 +510,27 @@ if command -v tmux >/dev/null; then
     until_over
     verdict "top_ends_$size" "it still runs"
   done
+  # Where there are 256 colours the map is drawn in them.
+  terminal 120 40 "env TERM=screen-256color $quire top --delay=0.2 $still"
+  until_screen "$still target" && tmux send-keys Enter && until_screen '^▀+' &&
+    (($(tmux capture-pane -p -e | grep '▀' | grep -oE '48;5;[0-9]+' | sort -u | wc -l) >= 3))
+  verdict top_map_in_colours "$(screen | head -n 6 | tr '\n' '|')"
+  tmux send-keys q
+  until_over
+  terminal 120 40 "env NO_COLOR=1 TERM=screen-256color $quire top --delay=0.2 $still"
+  until_screen "$still target" && tmux send-keys Enter && until_screen ' held, .* live' &&
+    ! tmux capture-pane -p -e | grep -qE '▀|[34]8;5;'
+  verdict top_map_without_colours "$(screen | head -n 6 | tr '\n' '|')"
+  tmux send-keys q
+  until_over
+  # Who is looked at may end.
+  launch "$library" '' sparse
+  terminal 100 30 "env TERM=screen $quire top --delay=0.2 $target"
+  until_screen "$target target" && tmux send-keys Enter && until_screen ' held, .* live' && kill -KILL "$target" && ! wait "$target" 2>/dev/null &&
+    until_screen "process $target has ended" && until_screen 'no process runs quire'
+  verdict top_details_of_one_that_ends "$(screen | tail -n 4 | tr '\n' '|')"
+  tmux send-keys q
+  until_over
   terminal 80 60 "$quire stat $sparse; read x"
   until_screen 'compaction' && tmux capture-pane -p -e | grep -q $'\033\[1m'
   verdict colours_on_terminals "none"

@@ -3,12 +3,12 @@
  *   target still         threads fill a heap, stop, and it prints what quire_stats says: name value
  *   target busy          threads allocate and free for ever
  *   target sparse        a heap of which nine tenths were freed at random, and some large blocks
- *   target fork          forks all the time: children allocate, execute this program (`child`),
- * exit target child         a short life
+ *   target fork          forks all the time: children allocate, execute `target child`, and exit
  *
  * Prints "ready" once it is so. */
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +19,7 @@
 #include "quire.h"
 
 enum { THREADS = 3, HELD = 3000, STEPS = 200000, SPARSE = 400000, LARGE = 4, LARGE_SIZE = 3 << 20 };
+enum { CHILDREN = 4, CHILD_HELD = 500, SHORT_LIFE = 2000, LONG_LIFE = 2000000 };
 
 /* Found only where quire is loaded. */
 extern __typeof__(quire_stats) quire_stats __attribute__((weak));
@@ -27,6 +28,11 @@ extern __typeof__(quire_walk) quire_walk __attribute__((weak));
 
 static pthread_barrier_t stopped;
 static unsigned long steps_wanted;
+
+static _Noreturn void fail(const char *what) {
+  perror(what);
+  abort();
+}
 
 static size_t random_size(uint32_t *random) {
   *random = *random * 1664525 + 1013904223;
@@ -48,7 +54,7 @@ static void *churn(void *arg) {
       free(*p);
       *p = malloc(size + 1);
     }
-    if (*p == NULL) abort();
+    if (*p == NULL) fail("malloc");
     (*p)[0] = (*p)[size] = 1;
   }
   pthread_barrier_wait(&stopped);
@@ -129,35 +135,46 @@ static void sparse(void) {
   for (int i = 0; i < LARGE; i++) free(large[i]);
 }
 
-static void child(void) {
+static void child(int steps) {
+  static char *held[CHILD_HELD];
   uint32_t random = (uint32_t)getpid();
-  for (int i = 0; i < 2000; i++) {
+  for (int i = 0; i < steps; i++) {
     size_t size = random_size(&random);
-    char *p = malloc(size + 1);
-    if (p == NULL) abort();
-    p[size] = 1;
-    if (random >> 31) free(p);
+    char **p = &held[(random >> 12) % CHILD_HELD];
+    free(*p);
+    *p = malloc(size + 1);
+    if (*p == NULL) fail("malloc");
+    (*p)[size] = 1;
   }
 }
 
-/* Some children live on with the parent's heap, some execute a program of their own. */
+/* Half of them live on with the parent's heap, half execute a program of their own. */
+static _Noreturn void live_as_child(const char *self, bool lasting) {
+  child(lasting ? LONG_LIFE : SHORT_LIFE);
+  if (getpid() / 2 % 2 == 0) execl(self, self, "child", lasting ? "long" : "short", (char *)NULL);
+  _exit(0);
+}
+
+/* Most children are over before anybody can look at them; one at a time lasts a little longer. */
 static void keep_forking(const char *self) {
+  pid_t lasting = 0;
+  unsigned alive = 0;
   say("ready\n");
   for (;;) {
+    bool lasts = lasting == 0;
     pid_t pid = fork();
-    if (pid == 0) {
-      child();
-      if (getpid() % 2 == 0) execl(self, self, "child", (char *)NULL);
-      _exit(0);
-    }
-    if (pid > 0) (void)waitpid(pid, NULL, 0);
+    if (pid == 0) live_as_child(self, lasts);
+    if (pid < 0) fail("fork");
+    if (lasts) lasting = pid;
+    for (alive++; alive >= CHILDREN; alive--)
+      if (waitpid(-1, NULL, 0) == lasting) lasting = 0;
   }
 }
 
 int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "";
   if (strcmp(what, "child") == 0) {
-    child();
+    child(argc > 2 && strcmp(argv[2], "long") == 0 ? LONG_LIFE : SHORT_LIFE);
     return 0;
   }
   if (strcmp(what, "fork") == 0) {

@@ -8,8 +8,31 @@
 
 /* ---- options ---- */
 
+const char *cli_status_text(unsigned status) {
+  static const char *const texts[] = {
+      [STATUS_OK] = "all is well",
+      [STATUS_FAILED] = "it could not be done",
+      [STATUS_USAGE] = "wrong usage",
+      [STATUS_NO_PROCESS] = "no such process (any more)",
+      [STATUS_NOT_QUIRE] = "it doesn't run quire",
+      [STATUS_DENIED] = "not permitted",
+      [STATUS_VERSION] = "another version of quire",
+  };
+  return status < sizeof texts / sizeof texts[0] ? texts[status] : NULL;
+}
+
+static void help_status(const struct command *command, FILE *out) {
+  static const unsigned last[] = {STATUS_FAILED, STATUS_USAGE, STATUS_VERSION};
+  char text[512];
+  int n = snprintf(text, sizeof text, "exit status: %s", command->status);
+  for (unsigned s = STATUS_USAGE; s <= last[command->statuses]; s++)
+    n += snprintf(text + n, sizeof text - (size_t)n, ", %u %s", s, cli_status_text(s));
+  cli_wrap(out, 0, 88, text);
+}
+
 void cli_help(const struct command *command, FILE *out) {
   fprintf(out, "usage: quire %s %s\n\n%s\n", command->name, command->usage, command->help);
+  help_status(command, out);
   if (command->more_help != NULL) command->more_help(out);
 }
 
@@ -99,6 +122,27 @@ unsigned cli_seconds(const struct command *command, const char *text) {
 int cli_finish(const struct command *command, int status) {
   if (fflush(stdout) == 0 && !ferror(stdout)) return status;
   return cli_fail(command, STATUS_FAILED, "can't write all of it: %s", strerror(errno));
+}
+
+/* ---- for programs ---- */
+
+json_t *cli_json_text(const char *text) {
+  json_t *s = json_string(text);
+  char *plain;
+  if (s != NULL || (plain = strdup(text)) == NULL) return s;
+  for (char *c = plain; *c != 0; c++)
+    if ((unsigned char)*c >= 128) *c = '?';
+  s = json_string(plain);
+  free(plain);
+  return s;
+}
+
+int cli_print_json(const struct command *command, json_t *what) {
+  if (what == NULL) return cli_fail(command, STATUS_FAILED, "no memory for it");
+  int failed = json_dumpf(what, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+  json_decref(what);
+  putchar('\n');
+  return cli_finish(command, failed ? STATUS_FAILED : STATUS_OK);
 }
 
 /* ---- for people ---- */

@@ -3,17 +3,27 @@
 #define QUIRE_TOOLS_CLI_H
 
 #include <getopt.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
 #include "tools/quire/process.h"
 
+/* Exit statuses (enum status) that a subcommand has, beyond those that it tells of itself. */
+enum cli_statuses {
+  CLI_STATUS_OWN,     /* none */
+  CLI_STATUS_USAGE,   /* wrong usage */
+  CLI_STATUS_PROCESS, /* that, and what can be wrong with a process */
+};
+
 struct command {
   const char *name;
-  const char *summary;          /* one line */
-  const char *usage;            /* "[OPTION]... PID" */
-  const char *help;             /* what it does, its options, examples: as --help prints it */
+  const char *summary; /* one line */
+  const char *usage;   /* "[OPTION]... PID" */
+  const char *help;    /* what it does, its options, examples: as --help prints it */
+  const char *status;  /* what its exit status says of it alone: "0, 1 it could not be read" */
+  enum cli_statuses statuses;   /* and what like all others' */
   void (*more_help)(FILE *out); /* what --help prints behind that; NULL: nothing */
   /* argv[0] is the subcommand's name. Returns an enum status, or what `run` ran does. */
   int (*run)(const struct command *command, int argc, char **argv);
@@ -28,6 +38,9 @@ void cli_help(const struct command *command, FILE *out);
 
 /* The man page quire(1), made of what all --help texts say. */
 void cli_man(FILE *out);
+
+/* "no such process (any more)"; NULL: there is no such status. */
+const char *cli_status_text(unsigned status);
 
 /* NULL past the end. In the order in which they are listed. */
 const struct command *cli_command(unsigned index);
@@ -64,6 +77,15 @@ unsigned cli_seconds(const struct command *command, const char *text);
 
 /* Flushes standard output: STATUS_FAILED when not all could be written, else `status`. */
 int cli_finish(const struct command *command, int status);
+
+/* ---- for programs ---- */
+
+/* A string of any bytes (names are bytes to the kernel): where they are no UTF-8, with question
+ * marks for what isn't ASCII. NULL without memory. */
+json_t *cli_json_text(const char *text);
+
+/* Prints it, frees it, and finishes. NULL is said to be lack of memory. */
+int cli_print_json(const struct command *command, json_t *what);
 
 /* ---- for people ---- */
 

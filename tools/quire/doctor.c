@@ -96,7 +96,8 @@ const struct command command_doctor = {
         "examples:\n"
         "  quire doctor\n"
         "  quire doctor $(pidof redis-server)\n"
-        "  quire doctor --json | jq '.findings[] | select(.state == \"gap\") | .fixes[0]'\n\n"
-        "exit status: 0 (also with gaps), 2 wrong usage, 3 no such process, 5 not permitted",
+        "  quire doctor --json | jq '.findings[] | select(.state == \"gap\") | .fixes[0]'\n",
+    .status = "0 (also with gaps), 2 wrong usage, 3 no such process, 5 not permitted",
+    .statuses = CLI_STATUS_OWN,
     .run = run,
 };

@@ -14,10 +14,11 @@
 #include "tools/quire/cli.h"
 #include "tools/quire/fleet.h"
 
-enum { OPTION_LISTEN = 1000, OPTION_NO_KERNEL };
+enum { OPTION_LISTEN = 1000, OPTION_NO_KERNEL, OPTION_JSON };
 
 struct server {
   bool with_kernel;
+  bool json; /* say where it listens as JSON */
 };
 
 /* ---- the text ---- */
@@ -124,7 +125,7 @@ static int open_socket(const struct sockaddr_storage *address, socklen_t length)
 }
 
 /* Of the port that the system chose, too. */
-static void announce(int fd) {
+static void announce(int fd, bool json) {
   struct sockaddr_storage address;
   socklen_t length = sizeof address;
   char host[64] = "?", port[16] = "?";
@@ -132,7 +133,9 @@ static void announce(int fd) {
     (void)getnameinfo((struct sockaddr *)&address, length, host, sizeof host, port, sizeof port,
                       NI_NUMERICHOST | NI_NUMERICSERV);
   bool v6 = address.ss_family == AF_INET6;
-  printf("quire export: http://%s%s%s:%s/metrics\n", v6 ? "[" : "", host, v6 ? "]" : "", port);
+  printf(json ? "{\"url\": \"http://%s%s%s:%s/metrics\"}\n"
+              : "quire export: http://%s%s%s:%s/metrics\n",
+         v6 ? "[" : "", host, v6 ? "]" : "", port);
   fflush(stdout);
 }
 
@@ -150,7 +153,7 @@ static int serve(const struct command *command, int fd, struct server *server) {
       MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, answer, server, MHD_OPTION_LISTEN_SOCKET, fd,
       MHD_OPTION_CONNECTION_LIMIT, 32u, MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_END);
   if (daemon == NULL) return cli_fail(command, STATUS_FAILED, "the HTTP server does not start");
-  announce(fd);
+  announce(fd, server->json);
   (void)sigwait(&ends, &signal_number);
   MHD_stop_daemon(daemon);
   return STATUS_OK;
@@ -159,6 +162,7 @@ static int serve(const struct command *command, int fd, struct server *server) {
 static int run(const struct command *command, int argc, char **argv) {
   static const struct option longs[] = {{"listen", required_argument, NULL, OPTION_LISTEN},
                                         {"no-kernel", no_argument, NULL, OPTION_NO_KERNEL},
+                                        {"json", no_argument, NULL, OPTION_JSON},
                                         {0}};
   const char *where = "127.0.0.1:9745";
   struct server server = {.with_kernel = true};
@@ -168,6 +172,8 @@ static int run(const struct command *command, int argc, char **argv) {
   while ((option = cli_option(command, argc, argv, ":", longs)) != -1) {
     if (option == OPTION_LISTEN)
       where = optarg;
+    else if (option == OPTION_JSON)
+      server.json = true;
     else
       server.with_kernel = false;
   }
@@ -182,7 +188,7 @@ static int run(const struct command *command, int argc, char **argv) {
 const struct command command_export = {
     .name = "export",
     .summary = "serve the numbers of all processes to Prometheus",
-    .usage = "[--listen=ADDRESS:PORT] [--no-kernel]",
+    .usage = "[--listen=ADDRESS:PORT] [--no-kernel] [--json]",
     .help =
         "Serves the numbers of all processes of this machine that run quire, and that it may "
         "read,\n"
@@ -194,11 +200,13 @@ const struct command command_export = {
         "      --no-kernel            without the kernel's numbers (PSS), which cost it a walk "
         "over\n"
         "                             each process's page tables\n"
+        "      --json                 say where as a JSON object: {\"url\": ...}\n"
         "      --help                 this text\n\n"
         "examples:\n"
         "  quire export\n"
         "  quire export --listen=[::1]:9745 --no-kernel\n"
-        "  curl -s http://127.0.0.1:9745/metrics | grep quire_live_bytes\n\n"
-        "exit status: 0 ended by a signal, 1 it can't listen there, 2 wrong usage",
+        "  curl -s http://127.0.0.1:9745/metrics | grep quire_live_bytes\n",
+    .status = "0 ended by a signal, 1 it can't listen there",
+    .statuses = CLI_STATUS_USAGE,
     .run = run,
 };

@@ -144,9 +144,7 @@ static int run_compact(const struct command *command, int argc, char **argv) {
   "      --json             numbers before and after as a JSON object\n"                           \
   "      --help             this text\n\n"
 
-#define STATUS_HELP                                                                                \
-  "exit status: 0 it was done, 1 it could not be (no background thread, no answer), 2 wrong\n"     \
-  "usage, 3 no such process, 4 it doesn't run quire, 5 not permitted, 6 another version of quire"
+#define STATUS_OF_ITS_OWN "0 it was done, 1 it could not be (no background thread, no answer)"
 
 const struct command command_purge = {
     .name = "purge",
@@ -159,7 +157,9 @@ const struct command command_purge = {
             "memory again. The process's background thread does it; the program is not "
             "stopped.\n\n" OPTIONS_HELP "examples:\n"
             "  quire purge 1234\n"
-            "  quire purge --json $(pidof redis-server) | jq .gained\n\n" STATUS_HELP,
+            "  quire purge --json $(pidof redis-server) | jq .gained\n",
+    .status = STATUS_OF_ITS_OWN,
+    .statuses = CLI_STATUS_PROCESS,
     .run = run_purge,
 };
 
@@ -177,6 +177,8 @@ const struct command command_compact = {
         "given back: see quire doctor. The process's background thread does it; the program goes\n"
         "on, and waits where it touches what is being moved.\n\n" OPTIONS_HELP "examples:\n"
         "  quire compact 1234\n"
-        "  quire compact --timeout=300 $(pidof redis-server)\n\n" STATUS_HELP,
+        "  quire compact --timeout=300 $(pidof redis-server)\n",
+    .status = STATUS_OF_ITS_OWN,
+    .statuses = CLI_STATUS_PROCESS,
     .run = run_compact,
 };

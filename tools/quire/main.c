@@ -23,9 +23,10 @@ static void print_overview(FILE *out) {
   for (unsigned i = 0; i < COMMANDS; i++)
     fprintf(out, "  %-9s%s\n", commands[i]->name, commands[i]->summary);
   fputs("\n'quire COMMAND --help' tells of each, with examples; 'quire --version' the version.\n\n"
-        "exit status: 0 all is well, 1 it could not be done, 2 wrong usage, 3 no such process,\n"
-        "4 it doesn't run quire, 5 not permitted, 6 another version of quire\n",
+        "exit status:\n",
         out);
+  for (unsigned s = 0; cli_status_text(s) != NULL; s++)
+    fprintf(out, "  %u  %s\n", s, cli_status_text(s));
 }
 
 static const struct command *find(const char *name) {

@@ -26,10 +26,18 @@ static const char description[] =
     "Only\n"
     ".B compact\n"
     "and\n"
-    ".B purge\n"
-    "reach into a program: they ask its background thread through one page of memory that it "
-    "shares\n"
-    "for this.\n"
+    ".BR purge ,\n"
+    "and the keys of\n"
+    ".B top\n"
+    "that do the same, reach into a program: they ask its background thread through one page of\n"
+    "memory that it shares for this.\n"
+    ".PP\n"
+    ".B map\n"
+    "and\n"
+    ".B stat\n"
+    "show the recordings of\n"
+    ".B record\n"
+    "too, also on other machines. A file whose name is a number is ./NUMBER.\n"
     ".PP\n"
     "To be read, a process must belong to the user, and\n"
     ".I kernel.yama.ptrace_scope\n"
@@ -39,14 +47,6 @@ static const char description[] =
     ".SH COMMANDS\n";
 
 static const char tail[] =
-    ".SH EXIT STATUS\n"
-    ".TP\n.B 0\nall is well\n"
-    ".TP\n.B 1\nwhat was asked for could not be done\n"
-    ".TP\n.B 2\nwrong options or arguments\n"
-    ".TP\n.B 3\nthere is no such process, or not any more\n"
-    ".TP\n.B 4\nthe process doesn\\(cqt run quire\n"
-    ".TP\n.B 5\nnot permitted\n"
-    ".TP\n.B 6\nthe process runs another version of quire\n"
     ".PP\n"
     ".B quire run\n"
     "ends as the program does, with 126 where that can\\(cqt be run on quire, and 127 where there "
@@ -55,7 +55,11 @@ static const char tail[] =
     ".SH ENVIRONMENT\n"
     ".TP\n.B NO_COLOR\nset and not empty: no colours. There are none either where output goes to "
     "no "
-    "terminal.\n"
+    "terminal, or\n.B TERM\nis \(lqdumb\(rq.\n"
+    ".TP\n.B COLORTERM\n\(lqtruecolor\(rq or \(lq24bit\(rq: maps have these colours, not the 256\n"
+    ".TP\n.B COLORFGBG\nwhether the terminal\(cqs ground is light, for maps; else it is taken for "
+    "dark\n"
+    ".TP\n.BR COLUMNS \", \" LINES\nhow large maps are that go to no terminal, 80 by 24 otherwise\n"
     ".TP\n.B QUIRE_CONF\noptions of the allocator, which\n.B quire run\nadds to\n"
     ".TP\n.B LD_PRELOAD\nis set by\n.BR \"quire run\" ,\nbefore what it held\n"
     ".SH SEE ALSO\n"
@@ -106,5 +110,11 @@ void cli_man(FILE *out) {
   }
   fputs(description, out);
   for (unsigned i = 0; (command = cli_command(i)) != NULL; i++) man_command(command, out);
+  fputs(".SH EXIT STATUS\n", out);
+  for (unsigned i = 0; cli_status_text(i) != NULL; i++) {
+    fprintf(out, ".TP\n.B %u\n", i);
+    roff(out, cli_status_text(i));
+    fputc('\n', out);
+  }
   fputs(tail, out);
 }

@@ -67,16 +67,14 @@ static int add_process(const struct choices *c, struct moments *m, pid_t pid) {
   return add(c, m, &snapshot);
 }
 
-/* Or says why not. What comes behind a damaged place is lost, and one should know. */
+/* Or says why not. */
 static bool open_recording(const struct choices *c, struct recording *out, const char *path) {
   char error[RECORDING_ERROR_MAX];
   if (!recording_open(out, path, error)) {
     fail(c, error);
     return false;
   }
-  if (out->good < out->size)
-    fprintf(stderr, "quire map: %s is cut off or damaged behind its snapshot %u, at %.1f s\n", path,
-            out->count, recording_seconds(out, out->count - 1));
+  if (recording_damage(out, path, error)) fprintf(stderr, "quire map: %s\n", error);
   return true;
 }
 
@@ -336,8 +334,8 @@ const struct command command_map = {
         "  quire map -o heap.html $(pidof redis-server)\n"
         "  quire map -o heap.png before.qrec after.qrec\n"
         "  quire map --at 0 --at 12.5 -o compare.html redis.qrec\n"
-        "  quire map --json 1234 | jq .kinds.guest\n\n"
-        "exit status: 0, 1 it could not be read or written, 2 wrong usage, 3 no such process,\n"
-        "4 it doesn't run quire, 5 not permitted, 6 another version of quire",
+        "  quire map --json 1234 | jq .kinds.guest\n",
+    .status = "0, 1 it could not be read or written",
+    .statuses = CLI_STATUS_PROCESS,
     .run = run,
 };

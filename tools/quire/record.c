@@ -9,7 +9,7 @@
 #include "tools/quire/cli.h"
 #include "tools/quire/recording.h"
 
-enum { OPTION_EVERY = 1000, OPTION_FOR };
+enum { OPTION_EVERY = 1000, OPTION_FOR, OPTION_JSON };
 
 static volatile sig_atomic_t stopped;
 
@@ -26,6 +26,7 @@ struct job {
   struct recorder recorder;
   uint64_t live; /* bytes, of the last snapshot */
   uint64_t began_ms;
+  bool json, ended; /* the process has */
 };
 
 static uint64_t now_ms(void) {
@@ -61,6 +62,7 @@ static int take(struct job *j) {
   int status = (int)process_snapshot(&j->process, &snapshot, error);
   if (status == STATUS_NO_PROCESS && j->recorder.count > 0) {
     stopped = 1;
+    j->ended = true;
     fprintf(stderr, "%squire record: the process has ended\n",
             isatty(STDERR_FILENO) ? "\r\033[K" : "");
     return STATUS_OK;
@@ -86,8 +88,20 @@ static int record(struct job *j) {
     if (j->for_ms != 0 && next - j->began_ms > j->for_ms) break;
     wait_until(next);
   }
-  if (j->recorder.count > 0) progress(j, true);
+  if (j->recorder.count > 0 && !j->json) progress(j, true);
   return status;
+}
+
+static json_t *summary(const struct job *j) {
+  json_t *o = json_object();
+  (void)json_object_set_new(o, "file", cli_json_text(j->path));
+  (void)json_object_set_new(o, "pid", json_integer(j->process.pid));
+  (void)json_object_set_new(o, "snapshots", json_integer(j->recorder.count));
+  (void)json_object_set_new(o, "seconds", json_real((double)(now_ms() - j->began_ms) / 1000));
+  (void)json_object_set_new(o, "bytes", json_integer((json_int_t)j->recorder.written));
+  (void)json_object_set_new(o, "live", json_integer((json_int_t)j->live));
+  (void)json_object_set_new(o, "ended", json_boolean(j->ended));
+  return o;
 }
 
 static int record_to(struct job *j, FILE *file) {
@@ -96,6 +110,8 @@ static int record_to(struct job *j, FILE *file) {
   if (!recorder_open(&j->recorder, file, &who))
     return cli_fail(j->command, STATUS_FAILED, "%s: %s", j->path, strerror(errno));
   int status = record(j);
+  if (j->json && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+  if (status == STATUS_OK && j->json) status = cli_print_json(j->command, summary(j));
   recorder_close(&j->recorder);
   return status;
 }
@@ -115,10 +131,12 @@ static void read_options(struct job *j, int argc, char **argv) {
                                         {"every", required_argument, NULL, OPTION_EVERY},
                                         {"for", required_argument, NULL, OPTION_FOR},
                                         {"count", required_argument, NULL, 'n'},
+                                        {"json", no_argument, NULL, OPTION_JSON},
                                         {0}};
   int option;
   while ((option = cli_option(j->command, argc, argv, ":o:n:", longs)) != -1) {
     if (option == 'o') j->path = optarg;
+    if (option == OPTION_JSON) j->json = true;
     if (option == 'n') j->most = number(j->command, optarg, "snapshots", UINT32_MAX);
     if (option == OPTION_EVERY) j->every_ms = number(j->command, optarg, "milliseconds", 86400000);
     if (option == OPTION_FOR) j->for_ms = cli_seconds(j->command, optarg);
@@ -151,7 +169,7 @@ static int run(const struct command *command, int argc, char **argv) {
 const struct command command_record = {
     .name = "record",
     .summary = "snapshots of a heap over time, in a file that map and stat replay",
-    .usage = "[-o FILE] [--every MS] [--for SECONDS] [-n N] PID",
+    .usage = "[-o FILE] [--every MS] [--for SECONDS] [-n N] [--json] PID",
     .help =
         "Takes a snapshot of a process's heap again and again, and writes what has changed into\n"
         "one compact file, until Ctrl-C, until the process ends, or as long as said. A recording\n"
@@ -160,14 +178,15 @@ const struct command command_record = {
         "      --every=MS      a snapshot every so many milliseconds, 500 otherwise\n"
         "      --for=SECONDS   end after this time\n"
         "  -n, --count=N       end after N snapshots\n"
+        "      --json          say what was written as a JSON object, when it is over\n"
         "      --help          this text\n\n"
         "examples:\n"
         "  quire record --every 100 --for 30 -o redis.qrec $(pidof redis-server)\n"
         "  quire map redis.qrec                   its last moment\n"
         "  quire map --at 2.5 redis.qrec          how it was 2.5 seconds after the first\n"
         "  quire map -o redis.html redis.qrec     a page that plays it\n"
-        "  quire record -n 1 -o before.qrec 1234  one snapshot, to compare with later\n\n"
-        "exit status: 0, 1 it could not be written, 2 wrong usage, 3 no such process,\n"
-        "4 it doesn't run quire, 5 not permitted, 6 another version of quire",
+        "  quire record -n 1 -o before.qrec 1234  one snapshot, to compare with later\n",
+    .status = "0, 1 it could not be written",
+    .statuses = CLI_STATUS_PROCESS,
     .run = run,
 };

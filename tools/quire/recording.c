@@ -190,12 +190,10 @@ bool recording_read(struct recording *r, uint32_t index, struct snapshot *out,
   return true;
 }
 
-bool snapshot_from_recording(const char *path, double seconds, struct snapshot *out,
-                             char error[RECORDING_ERROR_MAX]) {
-  struct recording r;
-  if (!recording_open(&r, path, error)) return false;
-  uint32_t index = seconds < 0 ? r.count - 1 : recording_find(&r, seconds);
-  bool ok = recording_read(&r, index, out, error);
-  recording_close(&r);
-  return ok;
+bool recording_damage(const struct recording *r, const char *path, char text[RECORDING_ERROR_MAX]) {
+  if (r->good == r->size) return false;
+  snprintf(text, RECORDING_ERROR_MAX,
+           "%.200s is cut off or damaged behind its snapshot %u, at %.1f s", path, r->count,
+           recording_seconds(r, r->count - 1));
+  return true;
 }

@@ -124,9 +124,9 @@ uint32_t recording_find(const struct recording *recording, double seconds);
 bool recording_read(struct recording *recording, uint32_t index, struct snapshot *out,
                     char error[RECORDING_ERROR_MAX]);
 
-/* The snapshot of a recording at a time (seconds after its first; negative: its last), to be freed.
- * False with a sentence in `error`. */
-bool snapshot_from_recording(const char *path, double seconds, struct snapshot *out,
-                             char error[RECORDING_ERROR_MAX]);
+/* What comes behind a damaged place is lost, and one should know: is there one, and a sentence that
+ * says where. */
+bool recording_damage(const struct recording *recording, const char *path,
+                      char text[RECORDING_ERROR_MAX]);
 
 #endif

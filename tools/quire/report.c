@@ -167,6 +167,39 @@ static void text_compaction(const struct report *r, FILE *out) {
   if (s->freezes != 0) counted(out, "given up for forks", s->freezes, "times");
 }
 
+/* How many of node_frames say something; whatever a target or a file says, within the array. */
+static unsigned node_counts(const struct quire_stats *s) {
+  if (s->nodes < 2) return 1;
+  return (unsigned)(s->nodes < QUIRE_NODES_MAX ? s->nodes : QUIRE_NODES_MAX) + 1;
+}
+
+/* Where the machine has one node, or nobody has looked yet, nothing. */
+static void text_nodes(const struct report *r, FILE *out) {
+  static const char *const states[] = {
+      [QUIRE_NUMA_KNOWN] = "the heap is divided by them",
+      [QUIRE_NUMA_OFF] = "several, not divided (numa:off)",
+      [QUIRE_NUMA_NO_LIBRARY] = "several, not divided (no hwloc)",
+      [QUIRE_NUMA_NO_TOPOLOGY] = "several, not divided (hwloc can't tell)",
+      [QUIRE_NUMA_POLICY] = "several, not divided (the program has a memory policy)",
+      [QUIRE_NUMA_NO_MEMORY] = "several, not divided (no memory)",
+  };
+  const struct quire_stats *s = &r->numbers.stats;
+  char label[32], more[64];
+  if (s->numa_state < QUIRE_NUMA_KNOWN) return;
+  fprintf(out, "%snodes of memory%s: %s\n", cli_style(out, CLI_BOLD), cli_style(out, CLI_PLAIN),
+          s->numa_state < sizeof states / sizeof states[0] ? states[s->numa_state] : "unknown");
+  if (s->nodes < 2) return;
+  for (unsigned i = 0; i < node_counts(s); i++) {
+    snprintf(label, sizeof label, i == 0 ? "on no known node" : "on node %u of %u", i,
+             node_counts(s) - 1);
+    snprintf(more, sizeof more, "%5.1f %%", cli_share(s->node_frames[i], s->frames_used));
+    amount(out, label, s->node_frames[i] * FRAME, more);
+  }
+  snprintf(more, sizeof more, "%llu folios", (unsigned long long)s->brought_folios);
+  amount(out, "brought to another", s->brought * FRAME, more);
+  amount(out, "not brought: refused", s->brought_not * FRAME, "so far");
+}
+
 static void text_rest(const struct report *r, FILE *out) {
   const struct quire_stats *s = &r->numbers.stats;
   char more[96], text[24];
@@ -229,6 +262,7 @@ void report_text(const struct report *r, FILE *out) {
   text_kernel(r, out);
   text_hugepages(r, out);
   text_compaction(r, out);
+  text_nodes(r, out);
   text_rest(r, out);
   text_options(r, out);
 }
@@ -243,11 +277,20 @@ static int put(json_t *object, const char *name, uint64_t value) {
   return json_object_set_new(object, name, json_integer((json_int_t)value));
 }
 
+/* As the library's own: frames by node, first those of no known one. */
+static json_t *json_nodes(const struct quire_stats *s) {
+  json_t *list = json_array();
+  for (unsigned i = 0; i < node_counts(s); i++)
+    (void)json_array_append_new(list, json_integer((json_int_t)s->node_frames[i]));
+  return list;
+}
+
 static json_t *json_stats(const struct snapshot_numbers *n) {
   json_t *o = json_object();
   const struct stats_field *f;
   for (size_t i = 0; (f = stats_field(i)) != NULL; i++)
     (void)put(o, f->name, value_of(&n->stats, f));
+  (void)json_object_set_new(o, "node_frames", json_nodes(&n->stats));
   (void)put(o, "page_size", n->stats.page_size);
   (void)put(o, "frame_size", FRAME);
   (void)put(o, "slab_tails", n->slab_tails);
@@ -303,31 +346,20 @@ static json_t *json_options(const struct snapshot_numbers *n) {
   return o;
 }
 
-/* Names are bytes to the kernel; JSON wants UTF-8. */
-static json_t *json_text(const char *text) {
-  json_t *s = json_string(text);
-  char plain[256];
-  size_t i = 0;
-  if (s != NULL) return s;
-  for (; text[i] != 0 && i < sizeof plain - 1; i++)
-    plain[i] = (unsigned char)text[i] < 128 ? text[i] : '?';
-  plain[i] = 0;
-  return json_string(plain);
-}
-
 json_t *report_json(const struct report *r) {
   json_t *o = json_object();
   (void)put(o, "pid", r->process.pid);
   (void)put(o, "time_ns", r->process.time_ns);
-  (void)json_object_set_new(o, "comm", json_text(r->process.comm));
-  (void)json_object_set_new(o, "cmdline", json_text(r->process.cmdline));
-  (void)json_object_set_new(o, "quire", json_text(r->numbers.library));
+  (void)json_object_set_new(o, "comm", cli_json_text(r->process.comm));
+  (void)json_object_set_new(o, "cmdline", cli_json_text(r->process.cmdline));
+  (void)json_object_set_new(o, "quire", cli_json_text(r->numbers.library));
   (void)put(o, "live", r->numbers.stats.live);
   (void)put(o, "heap", r->heap);
   (void)json_object_set_new(o, "overhead", json_overhead(r));
   (void)json_object_set_new(o, "kernel", json_kernel(r));
   (void)put(o, "background_cpu_ns", r->background_cpu_ns);
-  (void)json_object_set_new(o, "mesh", json_text(report_mesh_text(r->numbers.stats.mesh_state)));
+  (void)json_object_set_new(o, "mesh",
+                            cli_json_text(report_mesh_text(r->numbers.stats.mesh_state)));
   (void)json_object_set_new(o, "stats", json_stats(&r->numbers));
   (void)json_object_set_new(o, "options", json_options(&r->numbers));
   return o;
@@ -408,6 +440,17 @@ static void extra_metric(const struct extra *e, bool kernel, const struct report
   }
 }
 
+static void node_metric(const struct report *reports, unsigned n, FILE *out) {
+  head(out, "node_frames", "_bytes", "gauge", "Memory in use by node, 0 where it isn't known.");
+  for (unsigned i = 0; i < n; i++) {
+    const struct quire_stats *s = &reports[i].numbers.stats;
+    for (unsigned node = 0; node < node_counts(s); node++) {
+      sample(out, "node_frames", "_bytes", &reports[i]);
+      fprintf(out, ",node=\"%u\"} %llu\n", node, (unsigned long long)s->node_frames[node] * FRAME);
+    }
+  }
+}
+
 void report_metrics(const struct report *reports, unsigned n, FILE *out) {
   const struct stats_field *f;
   head(out, "info", "", "gauge", "The allocator's version.");
@@ -416,6 +459,7 @@ void report_metrics(const struct report *reports, unsigned n, FILE *out) {
     fprintf(out, ",version=\"%s\"} 1\n", reports[i].numbers.library);
   }
   for (size_t i = 0; (f = stats_field(i)) != NULL; i++) stats_metric(f, reports, n, out);
+  node_metric(reports, n, out);
   for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++)
     extra_metric(&extras[i], false, reports, n, out);
   for (size_t i = 0; i < sizeof kernel_extras / sizeof kernel_extras[0]; i++)

@@ -18,7 +18,7 @@
 #include "tools/quire/elf.h"
 
 enum { CONF_MAX = 4096, INTERPRETERS_MAX = 4, CANNOT_RUN = 126, NOT_FOUND = 127 };
-enum { OPTION_LIBRARY = 1000, OPTION_PRINT, OPTION_FORCE, OPTION_FIRST };
+enum { OPTION_LIBRARY = 1000, OPTION_PRINT, OPTION_JSON, OPTION_FORCE, OPTION_FIRST };
 
 #ifndef QUIRE_LIBDIR
 #define QUIRE_LIBDIR "/usr/local/lib"
@@ -161,6 +161,16 @@ static void print_plan(const char *preload, const char *conf, char **argv) {
   putchar('\n');
 }
 
+static json_t *plan_json(const char *preload, const char *conf, char **argv) {
+  json_t *o = json_object(), *environment = json_object(), *list = json_array();
+  (void)json_object_set_new(environment, "LD_PRELOAD", cli_json_text(preload));
+  if (*conf != 0) (void)json_object_set_new(environment, "QUIRE_CONF", cli_json_text(conf));
+  for (; *argv != NULL; argv++) (void)json_array_append_new(list, cli_json_text(*argv));
+  (void)json_object_set_new(o, "environment", environment);
+  (void)json_object_set_new(o, "arguments", list);
+  return o;
+}
+
 static void set_preload(const struct command *command, const char *library, char *out,
                         size_t size) {
   const char *before = getenv("LD_PRELOAD");
@@ -177,14 +187,17 @@ static void check_conf(const struct command *command, const char *conf) {
   if (complaints > 0) cli_usage(command, "nothing was started");
 }
 
-static int start(const struct command *command, const char *library, const char *conf, bool print,
-                 bool force, char **argv) {
+enum printing { PRINT_NOTHING, PRINT_TEXT, PRINT_JSON };
+
+static int start(const struct command *command, const char *library, const char *conf,
+                 enum printing print, bool force, char **argv) {
   char program[PATH_MAX], why[2 * PATH_MAX], preload[2 * PATH_MAX];
   if (!find_program(argv[0], program))
     return cli_fail(command, NOT_FOUND, "%s: there is no such program", argv[0]);
   if (!force && refuses(program, why, sizeof why)) return cli_fail(command, CANNOT_RUN, "%s", why);
   set_preload(command, library, preload, sizeof preload);
-  if (print) {
+  if (print == PRINT_JSON) return cli_print_json(command, plan_json(preload, conf, argv));
+  if (print == PRINT_TEXT) {
     print_plan(preload, conf, argv);
     return cli_finish(command, STATUS_OK);
   }
@@ -196,24 +209,28 @@ static int start(const struct command *command, const char *library, const char 
 }
 
 static int run(const struct command *command, int argc, char **argv) {
-  enum { MOST = 48 };
+  enum { OWN = 5, MOST = 48 };
   struct option longs[MOST] = {{"option", required_argument, NULL, 'o'},
                                {"library", required_argument, NULL, OPTION_LIBRARY},
                                {"print", no_argument, NULL, OPTION_PRINT},
+                               {"json", no_argument, NULL, OPTION_JSON},
                                {"force", no_argument, NULL, OPTION_FORCE}};
   char conf[CONF_MAX] = "", library[PATH_MAX] = "";
-  bool print = false, force = false;
+  enum printing print = PRINT_NOTHING;
+  bool force = false;
   struct option_text text;
   int option;
-  for (unsigned i = 0; option_text(i, &text) && 4 + i < MOST - 1; i++)
-    longs[4 + i] = (struct option){text.name, required_argument, NULL, OPTION_FIRST + (int)i};
+  for (unsigned i = 0; option_text(i, &text) && OWN + i < MOST - 1; i++)
+    longs[OWN + i] = (struct option){text.name, required_argument, NULL, OPTION_FIRST + (int)i};
   if (getenv("QUIRE_CONF") != NULL && *getenv("QUIRE_CONF") != 0)
     add_conf(command, conf, getenv("QUIRE_CONF"));
   while ((option = cli_option(command, argc, argv, "+:o:", longs)) != -1) {
     if (option == 'o')
       add_conf(command, conf, optarg);
     else if (option == OPTION_PRINT)
-      print = true;
+      print = PRINT_TEXT;
+    else if (option == OPTION_JSON)
+      print = PRINT_JSON;
     else if (option == OPTION_FORCE)
       force = true;
     else if (option == OPTION_LIBRARY && realpath(optarg, library) == NULL)
@@ -258,15 +275,18 @@ const struct command command_run = {
         "                                 --compact=aggressive (they are listed below)\n"
         "      --library=FILE             another libquire.so\n"
         "      --print                    print what would be run, run nothing\n"
+        "      --json                     the same as a JSON object\n"
         "      --force                    run it also where it would not get quire\n"
         "      --help                     this text\n\n"
         "Options in QUIRE_CONF stand; what is given here comes after them.\n\n"
         "examples:\n"
         "  quire run redis-server --port 7777\n"
         "  quire run --compact=aggressive --stats=on python3 script.py\n"
-        "  quire run -o check:on,background:off ./program\n\n"
-        "exit status: the program's; 126 it can't get quire or can't be executed, 127 there is no\n"
-        "such program, 2 wrong options, 1 there is no library",
+        "  quire run -o check:on,background:off ./program\n",
+    .status =
+        "the program's; 1 there is no library, 2 wrong options, 126 it can't get quire or can't be "
+        "executed, 127 there is no such program",
+    .statuses = CLI_STATUS_OWN,
     .more_help = list_options,
     .run = run,
 };

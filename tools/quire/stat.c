@@ -65,11 +65,17 @@ static int watch(const struct command *command, pid_t pid, const struct choices 
 /* Of a recording: as it was then, but for what only the kernel knows. */
 static int replay(const struct command *command, const char *path, const struct choices *c) {
   static struct report report;
+  struct recording recording;
   struct snapshot snapshot;
   char error[RECORDING_ERROR_MAX];
   if (c->watch_ms != 0) cli_usage(command, "--watch is for processes");
-  if (!snapshot_from_recording(path, c->at, &snapshot, error))
+  if (!recording_open(&recording, path, error))
     return cli_fail(command, STATUS_FAILED, "%s", error);
+  if (recording_damage(&recording, path, error)) fprintf(stderr, "quire stat: %s\n", error);
+  uint32_t index = c->at < 0 ? recording.count - 1 : recording_find(&recording, c->at);
+  bool ok = recording_read(&recording, index, &snapshot, error);
+  recording_close(&recording);
+  if (!ok) return cli_fail(command, STATUS_FAILED, "%s", error);
   report_replay(&snapshot, &report);
   snapshot_free(&snapshot);
   return print(command, &report, c->format);
@@ -140,8 +146,8 @@ const struct command command_stat = {
         "examples:\n"
         "  quire stat 1234\n"
         "  quire stat --watch=1 $(pidof redis-server)\n"
-        "  quire stat --json 1234 | jq .overhead\n\n"
-        "exit status: 0, 1 it could not be read, 2 wrong usage, 3 no such process (any more),\n"
-        "4 it doesn't run quire, 5 not permitted, 6 another version of quire",
+        "  quire stat --json 1234 | jq .overhead\n",
+    .status = "0, 1 it could not be read or printed",
+    .statuses = CLI_STATUS_PROCESS,
     .run = run,
 };

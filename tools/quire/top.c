@@ -10,10 +10,12 @@
 #include <unistd.h>
 
 #include "tools/quire/cli.h"
+#include "tools/quire/detail.h"
 #include "tools/quire/fleet.h"
 #include "tools/quire/mailbox.h"
+#include "tools/quire/terminal.h"
 
-enum { OPTION_ONCE = 1000, OPTION_JSON, OPTION_SORT, OPTION_DELAY };
+enum { OPTION_ONCE = 1000, OPTION_JSON, OPTION_SORT, OPTION_DELAY, OPTION_THEME };
 enum {
   FRAME = 4096,
   TICK_MS = 100,
@@ -39,8 +41,8 @@ struct top {
   uint64_t read_at;
   uint64_t selected; /* process number: lines move, it stays */
   unsigned first;    /* line of the table that is shown first */
-  unsigned scroll;   /* of the details */
   bool detail, paused, colours;
+  struct detail view; /* while `detail` */
   struct errand errand;
   char message[256];
 };
@@ -101,13 +103,28 @@ static void select_line(struct top *t, long line) {
   t->selected = t->fleet.reports[line].process.pid;
 }
 
+static void show_details(struct top *t, bool on) {
+  t->detail = on;
+  if (on)
+    detail_look(&t->view, (pid_t)t->selected);
+  else
+    detail_close(&t->view);
+}
+
 static void read_all(struct top *t) {
   long line = selected_line(t);
   (void)fleet_read(&t->fleet);
   fleet_sort(&t->fleet, t->order);
   t->read_at = now_ms();
   const struct report *r = selected_report(t);
-  if (r != NULL && r->process.pid != t->selected) select_line(t, line); /* it has ended */
+  if (r == NULL || r->process.pid != t->selected) { /* it has ended */
+    if (t->detail)
+      snprintf(t->message, sizeof t->message, "process %llu has ended",
+               (unsigned long long)t->selected);
+    show_details(t, false);
+    select_line(t, line);
+  }
+  if (t->detail) detail_look(&t->view, (pid_t)t->selected);
 }
 
 /* ---- the screen ---- */
@@ -135,7 +152,7 @@ static void draw_foot(const struct top *t) {
   put_line(LINES - 2, t->message, t->colours ? COLOR_PAIR(1) : A_BOLD);
   put_line(LINES - 1,
            t->detail
-               ? "Esc back  up/down scroll  P purge  C compact  space pause  q quit"
+               ? "Esc back  arrows scroll  m map/numbers  P purge  C compact  space pause  q quit"
                : "up/down select  Enter details  s sort  P purge  C compact  space pause  q quit",
            A_DIM);
 }
@@ -158,30 +175,12 @@ static void draw_table(struct top *t) {
     put_line(LINES_ABOVE, "no process runs quire: start one by 'quire run PROGRAM ...'", A_NORMAL);
 }
 
-/* The page that quire stat prints, from line `scroll` on. */
-static void draw_detail(struct top *t) {
-  const struct report *r = selected_report(t);
-  char *text = NULL, *rest, *line;
-  size_t length = 0;
-  unsigned n = 0,
-           room = (unsigned)(LINES > LINES_ABOVE + LINES_BELOW ? LINES - LINES_ABOVE - LINES_BELOW
-                                                               : 0);
-  FILE *out = r == NULL ? NULL : open_memstream(&text, &length);
-  if (out == NULL) return;
-  report_text(r, out);
-  if (fclose(out) != 0) return;
-  for (rest = text; (line = strsep(&rest, "\n")) != NULL; n++)
-    if (n >= t->scroll && n - t->scroll < room)
-      put_line(LINES_ABOVE - 1 + (int)(n - t->scroll), line, n == 0 ? A_BOLD : A_NORMAL);
-  if (n > 0 && t->scroll >= n) t->scroll = n - 1;
-  free(text);
-}
-
 static void draw(struct top *t) {
   erase();
   draw_head(t);
-  if (t->detail)
-    draw_detail(t);
+  const struct report *r = selected_report(t);
+  if (t->detail && r != NULL && LINES > LINES_ABOVE + LINES_BELOW)
+    detail_draw(&t->view, r, LINES_ABOVE - 1, (unsigned)LINES - LINES_ABOVE - LINES_BELOW + 1);
   else
     draw_table(t);
   draw_foot(t);
@@ -242,10 +241,10 @@ static void look_after_errand(struct top *t) {
 static void move_by(struct top *t, long lines) {
   if (!t->detail)
     select_line(t, (long)selected_line(t) + lines);
-  else if (lines < 0 && t->scroll < (unsigned)-lines)
-    t->scroll = 0;
+  else if (lines < 0 && t->view.scroll < (unsigned)-lines)
+    t->view.scroll = 0;
   else
-    t->scroll = (unsigned)((long)t->scroll + lines);
+    t->view.scroll = (unsigned)((long)t->view.scroll + lines);
 }
 
 /* False: enough. */
@@ -256,13 +255,18 @@ static bool press(struct top *t, int key) {
     return false;
   case 27: /* Esc */
   case KEY_LEFT:
-    t->detail = false;
+    show_details(t, false);
     break;
   case '\n':
   case KEY_ENTER:
   case KEY_RIGHT:
-    t->detail = t->fleet.n > 0;
-    t->scroll = 0;
+    if (t->fleet.n > 0 && !t->detail) {
+      select_line(t, (long)selected_line(t)); /* which may be the first by default */
+      show_details(t, true);
+    }
+    break;
+  case 'm':
+    t->view.show = (t->view.show + 1) % DETAIL_SHOWS;
     break;
   case KEY_UP:
   case 'k':
@@ -306,6 +310,7 @@ static int watch(const struct command *command, struct top *t) {
   if (screen == NULL) return cli_fail(command, STATUS_FAILED, "this terminal (TERM) is not known");
   t->colours = cli_may_colour(stdout) && has_colors() && start_color() == OK &&
                use_default_colors() == OK && init_pair(1, COLOR_YELLOW, -1) == OK;
+  t->view.style.colour = t->colours && t->view.style.unicode && COLORS >= 256;
   cbreak();
   noecho();
   keypad(stdscr, TRUE);
@@ -320,6 +325,7 @@ static int watch(const struct command *command, struct top *t) {
   } while ((key = getch()) == ERR || press(t, key));
   endwin();
   delscreen(screen);
+  detail_close(&t->view);
   return STATUS_OK;
 }
 
@@ -346,29 +352,49 @@ static int print_once(const struct command *command, struct top *t, bool json) {
   return cli_finish(command, STATUS_OK);
 }
 
+/* Those named must be there, as for every other subcommand. */
+static int name_processes(const struct command *command, int argc, char **argv,
+                          pid_t pids[PIDS_MAX], unsigned *n) {
+  struct process process;
+  int status = STATUS_OK;
+  for (; optind < argc && status == STATUS_OK; optind++) {
+    if (*n == PIDS_MAX) cli_usage(command, "%d processes at most", PIDS_MAX);
+    pids[*n] = cli_number(command, argv[optind]);
+    status = cli_open(command, pids[(*n)++], &process);
+  }
+  return status;
+}
+
 static int run(const struct command *command, int argc, char **argv) {
   static const struct option longs[] = {{"once", no_argument, NULL, OPTION_ONCE},
                                         {"json", no_argument, NULL, OPTION_JSON},
                                         {"sort", required_argument, NULL, OPTION_SORT},
                                         {"delay", required_argument, NULL, OPTION_DELAY},
+                                        {"theme", required_argument, NULL, OPTION_THEME},
                                         {0}};
   static pid_t pids[PIDS_MAX];
   static struct top top = {.delay_ms = 2000, .fleet = {.with_kernel = true, .only = pids}};
+  struct terminal terminal;
+  const char *theme = NULL;
   bool once = false, json = false;
   int option, order;
   while ((option = cli_option(command, argc, argv, ":", longs)) != -1) {
     if (option == OPTION_ONCE) once = true;
     if (option == OPTION_JSON) json = true;
     if (option == OPTION_DELAY) top.delay_ms = cli_seconds(command, optarg);
+    if (option == OPTION_THEME) theme = optarg;
     if (option == OPTION_SORT) {
       if ((order = fleet_order_of(optarg)) < 0)
         cli_usage(command, "--sort=heap, live, overhead, pss or pid");
       top.order = (enum fleet_order)order;
     }
   }
-  for (; optind < argc && top.fleet.nonly < PIDS_MAX; optind++)
-    pids[top.fleet.nonly++] = cli_number(command, argv[optind]);
-  int status = once || json ? print_once(command, &top, json) : watch(command, &top);
+  if (!terminal_probe(&terminal, theme))
+    cli_usage(command, "--theme is light or dark, not '%s'", theme);
+  top.view.style = terminal.style;
+  int status = name_processes(command, argc, argv, pids, &top.fleet.nonly);
+  if (status != STATUS_OK) return status;
+  status = once || json ? print_once(command, &top, json) : watch(command, &top);
   fleet_free(&top.fleet);
   return status;
 }
@@ -376,18 +402,22 @@ static int run(const struct command *command, int argc, char **argv) {
 const struct command command_top = {
     .name = "top",
     .summary = "all processes on quire, live",
-    .usage = "[--sort=KEY] [--delay=SECONDS] [--once | --json] [PID]...",
+    .usage = "[--sort=KEY] [--delay=SECONDS] [--theme=light|dark] [--once | --json] [PID]...",
     .help =
         "Shows all processes of this machine that run quire, or those named, sorted, and keeps\n"
-        "showing them. Keys have one of them purge or compact its heap, and show all of its\n"
-        "numbers.\n\n"
-        "      --sort=KEY       heap, live, overhead, pss or pid\n"
-        "      --delay=SECONDS  between looks (2)\n"
-        "      --once           print the table once\n"
-        "      --json           the same as JSON: what 'quire stat --json' says of each\n"
-        "      --help           this text\n\n"
-        "keys: up, down select; Enter details, Esc back; s the next order; P purge, C compact the\n"
-        "selected one; space pauses; q ends\n\n"
+        "showing them. Keys have one of them purge or compact its heap, and show the map of its\n"
+        "heap (as quire map does; 'quire map -i' zooms) with all of its numbers (as quire stat\n"
+        "does).\n\n"
+        "      --sort=heap|live|overhead|pss|pid\n"
+        "      --delay=SECONDS     between looks (2)\n"
+        "      --theme=light|dark  the terminal's ground, for the map's colours\n"
+        "      --once              print the table once\n"
+        "      --json              the same as JSON: what 'quire stat --json' says of each\n"
+        "      --help              this text\n\n"
+        "keys: up, down select; Enter shows details, Esc goes back; s takes the next order; P has "
+        "the\n"
+        "selected one purge, C compact its heap; space pauses; q ends. In the details up and down\n"
+        "scroll the numbers; m shows map and numbers, the map alone, or the numbers alone\n\n"
         "columns: HEAP is live bytes and overhead by quire's count, OVER what of it is overhead;\n"
         "PSS is the kernel's, of the whole process; HUGE the part of the heap on hugepages; "
         "MESHED\n"
@@ -395,7 +425,8 @@ const struct command command_top = {
         "examples:\n"
         "  quire top\n"
         "  quire top --sort=overhead --delay=0.5\n"
-        "  quire top --json | jq '.[] | {pid, live, heap}'\n\n"
-        "exit status: 0, 1 it is no terminal, 2 wrong usage",
+        "  quire top --json | jq '.[] | {pid, live, heap}'\n",
+    .status = "0, 1 it is no terminal",
+    .statuses = CLI_STATUS_PROCESS,
     .run = run,
 };
