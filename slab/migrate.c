@@ -474,11 +474,52 @@ static void map_homes(const struct plan *plan, struct span *s, struct lift *lift
   s->back &= ~s->at_home;
 }
 
+/* Memory in the zone, from frame `to` on, for those of n frames of the guest in which something
+ * lives: where there is none left this is an error here, but would be a signal once it is copied
+ * to. */
+static int fill(const struct plan *plan, unsigned first, unsigned n, pfn_t to) {
+  int err = 0;
+  for (uint32_t left = plan->live & mask_of(first, n); left != 0 && err == 0;) {
+    unsigned at = (unsigned)__builtin_ctz(left), length = run_at(left, at);
+    err = sys->populate(zone_view(pfn_add(to, at - first)), (size_t)length * FRAME_SIZE);
+    left &= ~mask_of(at, length);
+  }
+  return err;
+}
+
+static int fill_targets(const struct plan *plan, const struct span *s) {
+  int err = 0;
+  for (unsigned i = s->from; i < s->to && err == 0; i++) {
+    const struct mesh_run *run = plan->runs[i];
+    err = fill(plan, run->first, run->n, pfn_add(run_host(run)->pfn, run->at));
+  }
+  for (uint32_t left = s->home; left != 0 && err == 0;) {
+    unsigned at = (unsigned)__builtin_ctz(left), n = run_at(left, at);
+    pfn_t pfn = pfn_add(plan->guest->pfn, at);
+    err = fill(plan, at, n, pfn);
+    left &= ~mask_of(at, n);
+  }
+  return err;
+}
+
+/* What was filled for nothing. What a host got it keeps: others may be writing there by now. */
+static void empty_homes(const struct plan *plan, const struct span *s) {
+  for (uint32_t left = s->home; left != 0;) {
+    unsigned at = (unsigned)__builtin_ctz(left), n = run_at(left, at);
+    zone_punch(pfn_add(plan->guest->pfn, at), n);
+    left &= ~mask_of(at, n);
+  }
+}
+
 static int move_memory(const struct plan *plan, struct span *s) {
   struct lift lift;
   if (s->home != 0 && zone_reach(plan->guest->pfn, plan->guest->nframes) != 0) s->home = 0;
-  int err = lift_begin(&lift, pfn_add(plan->guest->pfn, s->first), s->end - s->first);
-  if (err != 0) return err;
+  int err = fill_targets(plan, s);
+  if (err == 0) err = lift_begin(&lift, pfn_add(plan->guest->pfn, s->first), s->end - s->first);
+  if (err != 0) {
+    empty_homes(plan, s);
+    return err;
+  }
   map_runs(plan, s, &lift);
   map_homes(plan, s, &lift);
   for (uint32_t left = s->back; left != 0;) {
