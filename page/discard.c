@@ -260,7 +260,9 @@ uint64_t frames_decay(uint64_t now) {
 
 size_t frames_purge(size_t keep) {
   lock_acquire(&pass);
-  size_t dirty = load_relaxed(&frames.stats.free_resident);
+  lock_acquire(&frames.lock);
+  size_t dirty = frames.stats.free_resident;
+  lock_release(&frames.lock);
   size_t done = dirty > keep ? discard_up_to(dirty - keep, true) : 0;
   lock_release(&pass);
   return done;

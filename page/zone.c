@@ -33,7 +33,8 @@ static size_t table_bytes(void) {
 }
 
 static uint32_t word_of(pfn_t pfn) {
-  return table.backing == NULL ? 0 : load_relaxed(&table.backing[pfn.n]);
+  const uint32_t *backing = load_acquire(&table.backing);
+  return backing == NULL ? 0 : load_relaxed(&backing[pfn.n]);
 }
 
 /* ---- counting mappings: where two neighbours are not one ---- */
