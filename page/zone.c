@@ -24,7 +24,7 @@ struct zone zone = {.fd = -1, .watch = -1};
 
 static struct {
   struct lock lock;
-  uint32_t *backing; /* per frame of the arena; pages of it are touched as they are needed */
+  uint32_t *backing;       /* per frame of the arena; pages of it are touched as they are needed */
   struct zone_stats stats; /* stats.table: bytes of it that are writable, from the beginning */
 } table = {.lock = LOCK_INIT(RANK_ZONE)};
 
