@@ -36,9 +36,12 @@ struct zone_sys_ops {
   /* Lets those go on that wait in the range, also where it is no longer watched. */
   int (*wake)(int watch, void *p, size_t length);
   /* Moves the pages of a range, atomically for whoever uses them, to a watched range that is
-   * empty; pages that are not there stay so. *done: bytes that were moved, also of a failure.
-   * -EBUSY: a page is pinned, or shared with a forked process. */
-  int (*shift)(int watch, void *from, void *to, size_t length, size_t *done);
+   * empty; pages that are not there stay so. -EBUSY: a page is pinned, or shared with a forked
+   * process. After a failure each page is in one of the two ranges, and which isn't known: kernels
+   * miscount (see linux_shift). -EEXIST of a single page: it is at the destination. */
+  int (*shift)(int watch, void *from, void *to, size_t length);
+  /* Has this page memory, or a place in swap: 0 or 1; negative errno where that can't be known. */
+  int (*holds)(const void *page);
   /* Moves page tables onto another range, whatever is there. A failure changes nothing. */
   int (*replace)(void *from, void *to, size_t length);
   void (*close)(int descriptor);

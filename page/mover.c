@@ -39,16 +39,25 @@ static void note_stall(size_t nframes, uint64_t took_us) {
       now > before ? before + (now - before + RISE - 1) / RISE : before - (before - now) / FALL;
 }
 
-/* Moves pages back where they came from. The range is still watched and empty; if the kernel does
- * not take them so, the page tables are moved as a whole, which replaces whatever is there. */
-static bool move_back(struct lift *lift, size_t from, size_t length) {
-  size_t done = 0;
+/* Whatever has become of the others, a page that is at home already, or has no memory, is left
+ * alone. One that the kernel won't take back so is put there by its entry in the page table; that
+ * would replace what is there, so it is done only with a page that is known to be in staging. */
+static bool page_back(const struct lift *lift, size_t offset) {
+  char *from = zone.staging + offset, *to = (char *)arena_addr(lift->pfn) + offset;
+  int err = zone_sys->shift(zone.watch, from, to, FRAME_SIZE);
+  if (err == 0 || err == -EEXIST) return true;
+  int held = zone_sys->holds(from);
+  return held == 0 || (held > 0 && zone_sys->replace(from, to, FRAME_SIZE) == 0);
+}
+
+/* Moves pages back where they came from. The range is still watched, and empty but for pages that
+ * never left it. */
+static bool move_back(const struct lift *lift, size_t from, size_t length) {
   char *to = (char *)arena_addr(lift->pfn) + from;
-  if (zone_sys->shift(zone.watch, zone.staging + from, to, length, &done) == 0) return true;
-  from += done;
-  length -= done;
-  to += done;
-  return zone_sys->replace(zone.staging + from, to, length) == 0;
+  if (zone_sys->shift(zone.watch, zone.staging + from, to, length) == 0) return true;
+  bool all = true;
+  for (size_t at = from; at < from + length; at += FRAME_SIZE) all = page_back(lift, at) && all;
+  return all;
 }
 
 static void wait_a_little(void) {
@@ -67,11 +76,10 @@ static int take_away(struct lift *lift) {
   if (err != 0) return err;
   err = zone_sys->watch(zone.watch, arena_addr(lift->pfn), length);
   bool watched = err == 0;
-  if (watched)
-    err = zone_sys->shift(zone.watch, arena_addr(lift->pfn), zone.staging, length, &lift->moved);
+  if (watched) err = zone_sys->shift(zone.watch, arena_addr(lift->pfn), zone.staging, length);
   if (zone_sys->unwatch(zone.watch, zone.staging, HUGEPAGE_SIZE) != 0 && err == 0) err = -EIO;
   if (watched && err != 0) {
-    if (lift->moved > 0) lift_put_back(lift, 0, lift->nframes);
+    lift_put_back(lift, 0, lift->nframes);
     lift_end(lift);
   }
   return err;
@@ -85,9 +93,9 @@ int lift_begin(struct lift *lift, pfn_t pfn, size_t nframes) {
     /* Pages that a fork left shared become the process's own by being written; a pinned one stays
      * as it is. */
     (void)sys->populate(arena_addr(pfn), bytes_of(lift));
-    lift->moved = 0;
-    err = take_away(lift);
+    return take_away(lift);
   }
+  if (err == -EEXIST) return take_away(lift); /* the kernel was migrating a page (linux_shift) */
   return err;
 }
 
@@ -96,10 +104,7 @@ int lift_map(struct lift *lift, size_t index, size_t n, pfn_t at) {
 }
 
 void lift_put_back(struct lift *lift, size_t index, size_t n) {
-  size_t from = index * FRAME_SIZE, length = n * FRAME_SIZE;
-  if (from >= lift->moved) return;
-  if (from + length > lift->moved) length = lift->moved - from;
-  while (!move_back(lift, from, length)) wait_a_little();
+  while (!move_back(lift, index * FRAME_SIZE, n * FRAME_SIZE)) wait_a_little();
 }
 
 /* Without the watch's descriptor nothing is watched and nobody waits, and no frame is moved any

@@ -25,7 +25,6 @@ struct lift {
   pfn_t pfn;
   size_t nframes;
   char *staging; /* where the run's contents are now; frames without memory read as zeros */
-  size_t moved;  /* bytes */
   uint64_t began_us;
 };
 

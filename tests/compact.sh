@@ -79,6 +79,31 @@ if [[ -x $work/torture ]]; then
   mkdir "$work/files"
   limit=$((seconds + 120)) check "torture for $seconds s" env LD_PRELOAD="$lib" "$work/torture" $seconds "$work/files"
   [[ ! -s $work/out ]] || grep 'objects checked' "$work/out"
+
+  # The kernel moves pages on its own account, as under memory pressure. It does so where memory is in
+  # fragments, which two of these see to.
+  migrates=/proc/sys/vm/compact_memory
+  beside_migration() { # SECONDS
+    local n status=0 pids=()
+    while echo 1 >"$migrates"; do sleep 0.2; done &
+    local migration=$!
+    for n in 1 2; do
+      mkdir "$work/files/$n"
+      LD_PRELOAD="$lib" "$work/torture" "$1" "$work/files/$n" &
+      pids+=($!)
+    done
+    for n in "${pids[@]}"; do wait "$n" || status=$?; done
+    kill "$migration"
+    wait "$migration" 2>/dev/null
+    return $status
+  }
+  export -f beside_migration
+  export work migrates
+  if [[ -w $migrates ]]; then
+    limit=$((seconds + 120)) check "torture while the kernel migrates pages" bash -c "beside_migration $((seconds * 2 / 3))"
+  else
+    echo "SKIP compact: torture while the kernel migrates pages: $migrates can't be written to"
+  fi
 else
   echo "SKIP compact: torture: liburing is not installed"
 fi

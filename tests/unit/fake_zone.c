@@ -91,7 +91,7 @@ void fake_zone_permit(void) {
   memset(fake_zone.refusal, 0, sizeof fake_zone.refusal);
   memset(fake_zone.source, 0, sizeof fake_zone.source);
   fake_zone.refuse_at = 0;
-  fake_zone.pinned = NULL;
+  fake_zone.pinned = fake_zone.migrating = NULL;
 }
 
 /* ---- the file ---- */
@@ -182,8 +182,9 @@ static bool is_there(const char *p) {
   return mincore((void *)(uintptr_t)p, FRAME_SIZE, &there) == 0 && (there & 1) != 0;
 }
 
-static int fake_zone_shift(int watch, void *from, void *to, size_t length, size_t *done) {
-  *done = 0;
+enum { UNCOUNTED = 3 }; /* pages that are moved by a call before it fails of its own miscounting */
+
+static int fake_zone_shift(int watch, void *from, void *to, size_t length) {
   int err = grant(FAKE_ZONE_SHIFT, from, to, length);
   if (err != 0) return err;
   if (watch < 0 || watch != watch_file) return -EBADF;
@@ -192,20 +193,34 @@ static int fake_zone_shift(int watch, void *from, void *to, size_t length, size_
     return -EINVAL;
   }
   if (!is_private(from, length) || !is_private(to, length)) return -EINVAL;
-  for (; *done < length; *done += FRAME_SIZE) {
-    char *a = (char *)from + *done, *b = (char *)to + *done;
+  size_t end = length;
+  bool miscounted = false;
+  for (size_t done = 0; done < end; done += FRAME_SIZE) {
+    char *a = (char *)from + done, *b = (char *)to + done;
+    if (is_there(b)) return -EEXIST; /* the first thing that the kernel looks at */
     if (a == fake_zone.pinned) return -EBUSY;
     if (!is_there(a)) continue;
-    if (is_there(b)) return -EEXIST;
+    if (a == fake_zone.migrating) {
+      fake_zone.migrating = NULL;
+      miscounted = true;
+      end = size_min(end, done + UNCOUNTED * FRAME_SIZE);
+    }
     memcpy(b, a, FRAME_SIZE);
     if (madvise(a, FRAME_SIZE, MADV_DONTNEED) != 0) return -EINVAL;
   }
-  return 0;
+  return miscounted ? -EEXIST : 0;
 }
 
-/* As with share. */
+static int fake_zone_holds(const void *page) {
+  int err = grant(FAKE_ZONE_HOLDS, (void *)(uintptr_t)page, NULL, FRAME_SIZE);
+  return err != 0 ? err : zone_sys_linux.holds(page);
+}
+
+/* As with share. Nothing of the arena is ever to be replaced. */
 static int fake_zone_replace(void *from, void *to, size_t length) {
   int err = grant(FAKE_ZONE_REPLACE, from, to, length);
+  for (size_t at = 0; at < length; at += FRAME_SIZE)
+    if (is_there((char *)to + at)) wrong("a page was replaced that is there");
   if (err == 0) err = zone_sys_linux.replace(from, to, length);
   if (err == 0) ranges_cut(&fake_zone.watched, (uintptr_t)to, (uintptr_t)to + length);
   return err;
@@ -240,6 +255,7 @@ static const struct zone_sys_ops fake_zone_ops = {
     .unwatch = fake_zone_unwatch,
     .wake = fake_zone_wake,
     .shift = fake_zone_shift,
+    .holds = fake_zone_holds,
     .replace = fake_zone_replace,
     .close = fake_zone_close,
     .max_mappings = fake_zone_max_mappings,

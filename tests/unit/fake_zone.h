@@ -29,6 +29,7 @@ enum fake_zone_call {
   FAKE_ZONE_WAKE,
   FAKE_ZONE_SHIFT,
   FAKE_ZONE_REPLACE,
+  FAKE_ZONE_HOLDS,
   FAKE_ZONE_CALLS
 };
 
@@ -66,6 +67,9 @@ struct fake_zone {
   uintptr_t waiters[4];      /* where threads wait on futexes that are not private */
   unsigned nwaiters;
   const void *pinned; /* a page that no shift moves: -EBUSY */
+  /* A page that the kernel is migrating: the next shift that comes to it moves it, maybe some more,
+   * and fails with -EEXIST. */
+  const void *migrating;
   struct fake_ranges watched;
   struct fake_ranges waiting; /* somebody could wait here: watched, and not woken since */
   int open_files;             /* descriptors that were handed out and not closed */

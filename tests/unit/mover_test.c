@@ -107,7 +107,6 @@ static void what_is_lifted_is_gone_until_it_is_back(void) {
   begin();
   CU_ASSERT_EQUAL(lift_begin(&lift, frame(0), N), 0);
   CU_ASSERT_EQUAL(fake_resident(page(0), N * FRAME_SIZE), 0);
-  CU_ASSERT_EQUAL(lift.moved, N * FRAME_SIZE);
   CU_ASSERT_EQUAL(lift.nframes, N);
   for (size_t i = 0; i < N; i++)
     CU_ASSERT_TRUE(filled_with(lift.staging + i * FRAME_SIZE, is_hole(i) ? 0 : (int)i + 1));
@@ -254,6 +253,68 @@ static void a_partial_move_is_undone_and_tried_again(void) {
   end();
 }
 
+static void *migrating[2]; /* by attempt */
+
+/* With staging watched another attempt to take pages away begins. */
+static void migrate_again(enum fake_zone_call call, char *p, unused char *to,
+                          unused size_t length) {
+  if (call != FAKE_ZONE_WATCH || p != zone.staging) return;
+  fake_zone.migrating = migrating[0];
+  migrating[0] = migrating[1];
+}
+
+/* The kernel migrates a page meanwhile, and more have moved than it says. */
+static void pages_that_move_uncounted_are_not_lost(void) {
+  for (int attempts = 1; attempts <= 2; attempts++)
+    for (size_t i = 0; i < N; i++) {
+      int err;
+      if (is_hole(i)) continue;
+      begin();
+      migrating[0] = page(i);
+      migrating[1] = attempts == 2 ? page(i) : NULL;
+      fake_zone.seen = migrate_again;
+      unsigned mapped = move(&err);
+      CU_ASSERT_EQUAL(err, attempts == 2 ? -EEXIST : 0);
+      CU_ASSERT_EQUAL(mapped, attempts == 2 ? 0 : 2);
+      fake_zone.seen = NULL;
+      CU_ASSERT_EQUAL(fake_zone.calls[FAKE_ZONE_REPLACE], 0);
+      CU_ASSERT_TRUE(fake_zone_quiet());
+      CU_ASSERT_TRUE(run_intact());
+      CU_ASSERT_TRUE(backed_as(mapped));
+      end();
+    }
+}
+
+static void pages_that_come_back_uncounted_are_not_lost(void) {
+  for (size_t i = 0; i < N; i++) {
+    struct lift lift;
+    begin();
+    CU_ASSERT_EQUAL(lift_begin(&lift, frame(0), N), 0);
+    fake_zone.migrating = lift.staging + i * FRAME_SIZE;
+    lift_put_back(&lift, 0, N);
+    lift_end(&lift);
+    CU_ASSERT_EQUAL(fake_zone.calls[FAKE_ZONE_REPLACE], 0);
+    CU_ASSERT_TRUE(run_intact());
+    end();
+  }
+}
+
+/* It isn't known where a page is: nothing is replaced before it is. */
+static void what_is_not_known_to_be_away_is_not_replaced(void) {
+  struct lift lift;
+  begin();
+  CU_ASSERT_EQUAL(lift_begin(&lift, frame(0), N), 0);
+  lift_put_back(&lift, 0, N / 2);
+  fake_zone_refuse(FAKE_ZONE_SHIFT, -EPERM, 1, 0);
+  fake_zone_refuse(FAKE_ZONE_HOLDS, -EACCES, 1, 3 * N);
+  lift_put_back(&lift, 0, N);
+  lift_end(&lift);
+  CU_ASSERT_EQUAL(fake_zone_logged(FAKE_ZONE_REPLACE), N / 2 - N / 2 / 3);
+  CU_ASSERT_TRUE(fake_zone_quiet());
+  CU_ASSERT_TRUE(run_intact());
+  end();
+}
+
 static void refused_population_is_no_failure(void) {
   int err;
   begin();
@@ -336,8 +397,8 @@ static void refused_maps_are_put_back(void) {
   }
 }
 
-/* If pages can't be moved back one by one, their page tables are; and if that fails, it is tried
- * until it doesn't. */
+/* Pages that can't be moved back are put back by their entries in the page table; and if that
+ * fails, it is tried until it doesn't. */
 static void what_must_come_back_does(void) {
   for (unsigned failures = 1; failures <= 5; failures++) {
     struct lift lift;
@@ -355,7 +416,7 @@ static void what_must_come_back_does(void) {
   }
 }
 
-/* Pages of the middle can't be moved back by the first way: the rest goes by the second. */
+/* One page can't be moved back: it goes the other way, and all others by themselves. */
 static void a_partial_way_back_goes_on_by_the_other(void) {
   struct lift lift;
   begin();
@@ -454,10 +515,14 @@ static void random_lifts_lose_nothing(void) {
   for (uint64_t step = 0; step < steps; step++) {
     struct lift lift;
     size_t n = 1 + random_below(&r, 64), at = random_below(&r, FRAMES - n + 1);
-    enum fake_zone_call call = FAKE_ZONE_SHARE + random_below(&r, 9);
+    enum fake_zone_call call =
+        FAKE_ZONE_SHARE + random_below(&r, FAKE_ZONE_CALLS - FAKE_ZONE_SHARE);
     if (call != FAKE_ZONE_WATCH_OPEN)
       fake_zone_refuse(call, -ENOMEM, 1 + (unsigned)random_below(&r, 4), 1);
+    if (random_below(&r, 2) == 0) fake_zone.migrating = page(at + random_below(&r, n));
     if (lift_begin(&lift, frame(at), n) == 0) {
+      if (random_below(&r, 2) == 0)
+        fake_zone.migrating = lift.staging + random_below(&r, n) * FRAME_SIZE;
       for (size_t i = 0, k; i < n; i += k) {
         k = 1 + random_below(&r, n - i);
         pfn_t host = frame(FRAMES + random_below(&r, HUGEPAGE_FRAMES - FRAMES - k + 1));
@@ -601,6 +666,9 @@ static const struct unit_test tests[] = {
     {"a_page_that_was_shared_is_tried_again", a_page_that_was_shared_is_tried_again},
     {"a_pinned_page_stays", a_pinned_page_stays},
     {"a_partial_move_is_undone_and_tried_again", a_partial_move_is_undone_and_tried_again},
+    {"pages_that_move_uncounted_are_not_lost", pages_that_move_uncounted_are_not_lost},
+    {"pages_that_come_back_uncounted_are_not_lost", pages_that_come_back_uncounted_are_not_lost},
+    {"what_is_not_known_to_be_away_is_not_replaced", what_is_not_known_to_be_away_is_not_replaced},
     {"refused_population_is_no_failure", refused_population_is_no_failure},
     {"refused_moves_change_nothing", refused_moves_change_nothing},
     {"staging_that_stays_watched_is_not_used", staging_that_stays_watched_is_not_used},
