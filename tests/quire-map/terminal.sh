@@ -42,6 +42,13 @@ terminal_at() { # WIDTH HEIGHT
   shows ' [0-9]+/[0-9]+ at ' && pass "$size: moments" || fail "$size: moments" "$(screen | head -n 1)"
   keys q
   shows '\$ *$' && pass "$size: q leaves" || fail "$size: q leaves" "$(screen | tail -n 4)"
+  keys "clear; $quire map -i $dir/torn.qrec" Enter
+  shows 'is cut off or damaged' && pass "$size: tells that a recording was cut off" ||
+    fail "$size: a recording that was cut off" "$(screen | tail -n 4)"
+  keys Right
+  shows 'frame [0-9]+ 0x' && pass "$size: until a key is pressed" || fail "$size: a key" "$(screen | tail -n 4)"
+  keys q
+  shows '\$ *$'
   tmux -S "$dir/tmux.$window" kill-server
 }
 

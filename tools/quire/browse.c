@@ -91,7 +91,9 @@ static int begin(struct browser *b, const char *source, double at) {
     b->index = at < 0 ? b->recording.count - 1 : recording_find(&b->recording, at);
   }
   int status = look(b);
-  return status == STATUS_OK ? status : cli_fail(b->command, status, "%s", b->message);
+  if (status != STATUS_OK) return cli_fail(b->command, status, "%s", b->message);
+  if (b->is_recording) (void)recording_damage(&b->recording, source, b->message);
+  return STATUS_OK;
 }
 
 /* ---- the screen ---- */
@@ -239,6 +241,7 @@ static void step_to(struct browser *b, uint32_t index) {
 
 static void press(struct browser *b, int key) {
   int rows = (int)screen_pixel_rows(&b->map, &b->terminal->style);
+  *b->message = 0; /* it has been read */
   switch (key) {
   case 'k':
   case KEY_UP:
