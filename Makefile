@@ -154,7 +154,7 @@ $(B)/bench/look: $(B)/bench/look.o
 # What only the benchmarks of compaction need.
 SPARSE := $(patsubst %,$(B)/bench/%.o,sparse_heap memory sizes)
 ON_SPARSE := $(addprefix $(B)/bench/,sparse stall chase postpeak pressure)
-COMPACTION := $(ON_SPARSE) $(addprefix $(B)/bench/,redis_load matching)
+COMPACTION := $(ON_SPARSE) $(addprefix $(B)/bench/,redis_load matching bitmaps.so)
 
 $(ON_SPARSE): $(B)/bench/%: $(B)/bench/%.o $(SPARSE)
 	$(CC) $^ -lpthread -lm -ldl -o $@
@@ -164,6 +164,10 @@ $(B)/bench/matching: $(B)/bench/matching.o $(SPARSE)
 
 $(B)/bench/redis_load: $(B)/bench/redis_load.o
 	$(CC) $^ -o $@
+
+$(B)/bench/bitmaps.so: bench/bitmaps.c bench/bitmaps.h include/quire.h
+	@mkdir -p $(@D)
+	$(CC) -std=gnu17 -D_GNU_SOURCE -O2 -g -fPIC -Iinclude $(WARNINGS) -shared $< -o $@
 
 compaction-programs: $(COMPACTION)
 bench-programs: $(BENCH)

@@ -28,7 +28,7 @@ COMPACT_MAPS = 50  # per cent of them that compaction takes, by default
 SHARES = [50, 75, 90]
 AFTER_LOAD = 5.0  # seconds until redis's memory is taken
 PRESSURE_HEAP, PRESSURE_LIMIT, PRESSURE_FILE = 32, 72, 120  # MiB
-PARTS = ["matching", "sparse", "redis", "postpeak", "stall", "chase", "pressure"]
+PARTS = ["matching", "sparse", "redis", "postpeak", "stall", "chase", "pressure", "overhead"]
 
 
 class Variant(alloc.Allocator):
@@ -179,6 +179,42 @@ def redis_memory(pid):
     return {"pss": pss, "held": pss + max(0, sum(held.values()) - shown)}
 
 
+def run_measured(off, redis, quick):
+    """The bitmaps of redis's slabs after the load, without compaction, and what matching makes of
+    them."""
+    library = os.path.join(alloc.OUT, "bitmaps.so")
+    with tempfile.TemporaryDirectory(prefix="quire-bench-") as directory:
+        path = os.path.join(directory, "bitmaps")
+        dumping = Dumping(off, library, path)
+        server = redis.start(dumping)
+        try:
+            load_redis(server, quick)
+            os.kill(server.process.pid, signal.SIGUSR2)
+            deadline = time.monotonic() + 30
+            while not os.path.exists(path):
+                if time.monotonic() > deadline:
+                    raise SystemExit("bench: redis's bitmaps don't come")
+                time.sleep(0.1)
+        finally:
+            server.stop()
+        done = subprocess.run([os.path.join(alloc.OUT, "matching"), "-b", path, "-t",
+                               "5" if quick else "120"], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+class Dumping(Variant):
+    """With bitmaps.so beside it."""
+
+    def __init__(self, variant, library, path):
+        super().__init__(variant.name, variant.allocator, variant.options)
+        self.library, self.bitmaps = library, path
+
+    def environment(self, program_has_its_own=False, **more):
+        env = super().environment(program_has_its_own, QUIRE_BITMAPS=self.bitmaps, **more)
+        env["LD_PRELOAD"] += " " + self.library
+        return env
+
+
 def redis_divisor(quick):
     return 2 if quick else 1
 
@@ -203,6 +239,13 @@ def redis_info(server, field):
     return int(re.search(rf"^{field}:(\d+)", text, re.M)[1])
 
 
+def load_redis(server, quick):
+    for name, value in (("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru")):
+        if server.command("CONFIG", "SET", name, value) != "+OK":
+            raise SystemExit(f"bench: redis refuses {name}")
+    return redis_load(server, "load", redis_divisor(quick))
+
+
 def run_redis(variant, redis, quick, watch):
     """One load. Where its memory is watched meanwhile its time means nothing, and is not kept."""
     divisor = redis_divisor(quick)
@@ -216,13 +259,10 @@ def run_redis(variant, redis, quick, watch):
 
     sampler = threading.Thread(target=sample)
     try:
-        for name, value in (("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru")):
-            if server.command("CONFIG", "SET", name, value) != "+OK":
-                raise SystemExit(f"bench: redis refuses {name}")
         cpu = run.cpu_seconds(pid)
         if watch:
             sampler.start()
-        loaded = redis_load(server, "load", divisor)
+        loaded = load_redis(server, quick)
         end = time.monotonic()
         cpu = run.cpu_seconds(pid) - cpu
         time.sleep(max(0, end + AFTER_LOAD - time.monotonic()))
@@ -252,6 +292,17 @@ def stall_arguments(variant, quick):
 def chase_arguments(variant, quick):
     return ["-m", 128 if quick else 1024, "-s", 1 if quick else 4, "-w",
             5 if quick else wait_seconds(variant, quick), "-c", variant.call, 75]
+
+
+def run_overhead(variant, program):
+    """One of the whole programs of `make bench`: seconds, and those of all its processors."""
+    env = program.env
+    program.env = {**env, "QUIRE_CONF": variant.options}
+    try:
+        numbers = program.run(variant)
+    finally:
+        program.env = env
+    return {"wall": sum(numbers["wall"]), "cpu": sum(numbers["cpu"])}
 
 
 # ---- memory pressure ----
@@ -383,6 +434,8 @@ def main():
     meshing = [n for n in found if n.startswith("quire") and n != "quire-off"]
     with_off = [n for n in found if n not in ("quire-aggressive", "quire-call")]
     quires = [n for n in found if n.startswith("quire")]
+    on_off = [n for n in ("quire", "quire-off") if n in found]
+    whole_programs = run.programs(quick) if "overhead" in parts else []
 
     def in_turn(names, turn):
         return [found[n] for n in alloc.rotated(names, turn)] if names else []
@@ -392,6 +445,8 @@ def main():
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="quire-bench-") as directory:
         redis = run.Redis(directory, quick)
+        if "matching" in parts and "quire-off" in found:
+            kept["measured"] = run_measured(found["quire-off"], redis, quick)
         for turn in range(rounds):
             if "sparse" in parts:
                 # Half of a heap needs more mappings than are common to be worth a look.
@@ -430,6 +485,9 @@ def main():
                     keep("pressure", "quire", result)
                 elif why_not not in kept["skipped"]:
                     kept["skipped"].append(why_not)
+            for number, program in enumerate(whole_programs):
+                for variant in in_turn(on_off, turn + number):
+                    keep(f"overhead/{program.name}", variant.name, run_overhead(variant, program))
             save()
             print(f"compaction: round {turn + 1} of {rounds} done after "
                   f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ usage: compaction_report.py [DIRECTORY]: where to write, instead of docs
 """
 import os
 import sys
-from statistics import median
+from statistics import geometric_mean, median
 
 import allocators as alloc
 import plots
@@ -59,8 +59,31 @@ def sparse_bars(results):
     return checked, missing
 
 
+def overheads(results):
+    """{program: {"wall" and "cpu": compact:auto to compact:off, the median of the rounds' ratios}}"""
+    found = {}
+    for part, runs in results.items():
+        if part.startswith("overhead/") and {"quire", "quire-off"} <= set(runs):
+            pairs = list(zip(runs["quire"], runs["quire-off"]))
+            found[part.split("/")[1]] = {k: median(on[k] / off[k] for on, off in pairs)
+                                         for k in ("wall", "cpu")}
+    return found
+
+
+def overhead_bars(results):
+    found = overheads(results)
+    if not found:
+        return [], ["whole programs, compact:auto to compact:off"]
+    return [Bar(f"whole programs, {text}, compact:auto to compact:off", 1.01,
+                geometric_mean(r[key] for r in found.values()))
+            for key, text in (("wall", "time"), ("cpu", "processor time"))], []
+
+
 def bars(results):
     checked, missing = sparse_bars(results)
+    more, lacking = overhead_bars(results)
+    checked += more
+    missing += lacking
     redis = results.get("redis", {})
     for other in ("jemalloc", "glibc"):
         text = f"redis, memory 5 s after the load, to {other}"
@@ -180,7 +203,7 @@ best run length for each size, if half of the allowed mappings were guests of on
     return "\n".join(out)
 
 
-def redis_section(results, divisor):
+def redis_section(results, divisor, measured):
     runs = results.get("redis")
     if not runs:
         return ""
@@ -202,7 +225,30 @@ values that redis kept were then read back and compared. The plot is of a run of
 memory was read all the time.
 
 """ + table(["", "memory", "to jemalloc", "used, says redis", "load", "to jemalloc", "CPU"],
-            rows) + "\n![redis](compaction-redis.svg)\n"
+            rows) + measured_text(runs, measured) + "\n![redis](compaction-redis.svg)\n"
+
+
+def measured_text(runs, measured):
+    """What matching alone makes of the bitmaps of redis's own slabs."""
+    if not measured:
+        return ""
+
+    def frames(key):
+        return mib(measured[key] * 4096)
+
+    text = f"""
+*What there was to be saved*: the bitmaps of a redis under `quire-off` after the same load, matched without an
+allocator (`bench/bitmaps.c`, `bench/matching.c`). Slabs of slots up to 1 KiB have {frames("frames")}, in which
+{mib(measured["live"])} live. Discarding what is empty leaves {frames("discard")}, greedy matching of single frames
+{frames("greedy")}, slow search {frames("better")}; without a gap it would be {frames("bound")}. """
+    if {"quire", "quire-off"} <= set(runs):
+        saved = (middle(runs["quire-off"], lambda r: r["held"])
+                 - middle(runs["quire"], lambda r: r["held"]))
+        possible = (measured["frames"] - measured["better"]) * 4096
+        text += f"""Compaction saved {mib(saved)} of the {mib(possible)} that the slow search does:
+{100 * saved / possible:.0f} %.
+"""
+    return text + "\n"
 
 
 def postpeak_section(results):
@@ -362,6 +408,20 @@ def exceeding(runs):
     return points
 
 
+def overhead_section(results):
+    found = overheads(results)
+    if not found:
+        return ""
+    rows = [[name, f"{r['wall']:.3f}", f"{r['cpu']:.3f}"] for name, r in found.items()]
+    rows.append(["geometric mean"] + [f"{geometric_mean(r[k] for r in found.values()):.3f}"
+                                      for k in ("wall", "cpu")])
+    return """## What it costs who has no need of it
+
+The whole programs of `make bench`, with compact:auto and compact:off in turn: medians of the rounds' ratios.
+
+""" + table(["", "time", "processor time"], rows)
+
+
 def header(kept):
     machine = kept["machine"]
     rows = [[k, v] for k, v in machine.items() if isinstance(v, str)]
@@ -390,9 +450,9 @@ def main():
     checked, missing = bars(results)
     sections = [header(kept), bars_section(checked, missing),
                 sparse_section(results, kept.get("matching"), kept["sparse_mib"]),
-                redis_section(results, kept["redis_divisor"]),
+                redis_section(results, kept["redis_divisor"], kept.get("measured")),
                 postpeak_section(results), stall_section(results), chase_section(results),
-                pressure_section(results)]
+                pressure_section(results), overhead_section(results)]
     draw(directory, results)
     with open(os.path.join(directory, "compaction.md"), "w") as out:
         out.write("\n".join(s for s in sections if s))

@@ -16,7 +16,10 @@
  * serves best at the price that the limit sets. No limit, and one run length: what that reaches.
  *
  * usage: matching [-m MiB] [-r FRAMES] [-g GUESTS] [-t SECONDS] [-s SEED] PERCENT
+ *        matching -b FILE [-t SECONDS]
  *
+ *   -b  bitmaps of a real heap (bitmaps.c) instead: runs of one frame where its slots don't cross
+ *       frames, else whole slabs
  *   -r  run length, 1 to 16; 0 for the best of 1, 2, 4, 8, 16 for each size
  *   -g  the most guests
  *   -t  for the better matcher; 0 for none
@@ -31,6 +34,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "bitmaps.h"
 #include "memory.h"
 #include "sparse_heap.h"
 
@@ -329,22 +333,148 @@ static size_t spend(struct packing (*p)[RUN_LENGTHS], const unsigned *chosen, si
   return frames;
 }
 
+/* ---- bitmaps of a real heap ---- */
+
+enum { SIZES_MOST = 64 };
+
+struct measured {
+  struct slab_bitmap *slab; /* each followed by its words */
+  size_t bytes;
+};
+
+static struct slab_bitmap *next_slab(struct slab_bitmap *s) {
+  return (struct slab_bitmap *)((char *)(s + 1) + (s->slots + 63) / 64 * 8);
+}
+
+static bool read_measured(const char *path, struct measured *out) {
+  FILE *f = fopen(path, "rb");
+  size_t most = 1 << 20;
+
+  if (f == NULL) return perror(path), false;
+  out->slab = checked(malloc(most));
+  out->bytes = 0;
+  for (size_t n; (n = fread((char *)out->slab + out->bytes, 1, most - out->bytes, f)) > 0;) {
+    out->bytes += n;
+    if (out->bytes == most) out->slab = checked(realloc(out->slab, most *= 2));
+  }
+  fclose(f);
+  char *end = (char *)out->slab + out->bytes;
+  for (struct slab_bitmap *s = out->slab; (char *)s < end; s = next_slab(s))
+    if ((char *)(s + 1) > end || s->size == 0 || s->slots == 0 || (char *)next_slab(s) > end)
+      return fprintf(stderr, "%s: not bitmaps\n", path), false;
+  return true;
+}
+
+static uint64_t *words_of(struct slab_bitmap *s) { return (uint64_t *)(void *)(s + 1); }
+
+/* A run of `length` frames that begins at a slot; its slots do not lie in others. */
+static void add_run(struct packing *p, struct slab_bitmap *s, unsigned first) {
+  size_t r = p->nruns++;
+  for (unsigned i = 0; i < p->slots && first + i < s->slots; i++) {
+    if ((words_of(s)[(first + i) / 64] >> (first + i) % 64 & 1) == 0) continue;
+    bits_of(p, r)[i / 64] |= 1ull << i % 64;
+    p->run[r].count++;
+    unsigned begin = i * p->size / FRAME, end = (i * p->size + p->size - 1) / FRAME;
+    p->run[r].frames |= (uint16_t)(1u << begin | 1u << end);
+  }
+  p->live += (size_t)p->run[r].count * p->size;
+  p->discarded += (size_t)__builtin_popcount(p->run[r].frames);
+}
+
+/* All slabs of one size; false when its runs are too long for this. */
+static bool take_size(const struct measured *m, uint32_t size, struct packing *p) {
+  char *end = (char *)m->slab + m->bytes;
+  size_t nslabs = 0, slots = 0, frames = 0;
+
+  memset(p, 0, sizeof(*p));
+  for (struct slab_bitmap *s = m->slab; (char *)s < end; s = next_slab(s)) {
+    if (s->size != size) continue;
+    nslabs++;
+    if (s->slots > slots) slots = s->slots;
+    if (s->frames > frames) frames = s->frames;
+  }
+  p->size = size;
+  p->length = FRAME % size == 0 ? 1 : (unsigned)frames;
+  p->slots = FRAME % size == 0 ? FRAME / size : (unsigned)slots;
+  p->words = (p->slots + 63) / 64;
+  if (p->length > RUN_MOST || p->words > WORDS_MOST) return false;
+  size_t most = nslabs * ((slots + p->slots - 1) / p->slots);
+  p->run = room(most, sizeof(*p->run));
+  p->bits = room(most * p->words, sizeof(*p->bits));
+  p->group = room(most, sizeof(*p->group));
+  p->all = room(most * p->words, sizeof(*p->all));
+  for (struct slab_bitmap *s = m->slab; (char *)s < end; s = next_slab(s))
+    for (unsigned first = 0; s->size == size && first < s->slots; first += p->slots)
+      add_run(p, s, first);
+  return true;
+}
+
+/* In frames: all that the slabs have, without the empty ones, and by each matcher. */
+static int match_measured(const char *path, double seconds) {
+  struct measured m;
+  static struct packing packing[SIZES_MOST];
+  uint32_t sizes[SIZES_MOST];
+  size_t nsizes = 0, all = 0, live = 0, discard = 0, by_greedy = 0, better = 0, bound = 0, left = 0;
+  size_t gaps[SIZES_MOST] = {0}, sum_of_gaps = 0;
+
+  if (!read_measured(path, &m)) return 1;
+  char *end = (char *)m.slab + m.bytes;
+  for (struct slab_bitmap *s = m.slab; (char *)s < end; s = next_slab(s)) {
+    size_t i = 0;
+    while (i < nsizes && sizes[i] != s->size) i++;
+    if (i == nsizes && nsizes < SIZES_MOST) sizes[nsizes++] = s->size;
+    all += s->frames;
+    left += i == SIZES_MOST;
+  }
+  for (size_t i = 0; i < nsizes; i++) {
+    struct packing *p = &packing[i];
+    if (!take_size(&m, sizes[i], p)) {
+      left++;
+      continue;
+    }
+    greedy(p);
+    size_t least = (p->live / p->size + p->slots - 1) / p->slots * p->length, now = frames_left(p);
+    live += p->live;
+    discard += p->discarded;
+    by_greedy += now;
+    bound += least;
+    gaps[i] = now > least && p->ngroups > 1 ? now - least : 0;
+    sum_of_gaps += gaps[i];
+  }
+  /* Time where there is something to be found. */
+  for (size_t i = 0; i < nsizes; i++) {
+    if (seconds > 0 && gaps[i] > 0)
+      improve(&packing[i], seconds * (double)gaps[i] / (double)sum_of_gaps);
+    better += frames_left(&packing[i]);
+    release(&packing[i]);
+  }
+  free(m.slab);
+  printf("{\"frames\": %zu, \"live\": %zu, \"discard\": %zu, \"greedy\": %zu, \"better\": %zu, "
+         "\"bound\": %zu, \"left_out\": %zu}\n",
+         all, live, discard, by_greedy, better, bound, left);
+  return 0;
+}
+
 int main(int argc, char **argv) {
+  const char *measured = NULL;
   static struct packing packing[SPARSE_SIZES][RUN_LENGTHS];
   size_t mib = 1024, limit = SIZE_MAX, fixed = 0, seed = 3, objects = 0;
   double seconds = 0;
   int option;
 
-  while ((option = getopt(argc, argv, "m:r:g:t:s:")) != -1) {
+  while ((option = getopt(argc, argv, "b:m:r:g:t:s:")) != -1) {
     if (option == '?') return 2;
+    if (option == 'b') measured = optarg;
     if (option == 'm') mib = strtoul(optarg, NULL, 10);
     if (option == 'r') fixed = strtoul(optarg, NULL, 10);
     if (option == 'g') limit = strtoul(optarg, NULL, 10);
     if (option == 't') seconds = strtod(optarg, NULL);
     if (option == 's') seed = strtoul(optarg, NULL, 10);
   }
+  if (measured != NULL && optind == argc) return match_measured(measured, seconds);
   if (optind != argc - 1 || fixed > RUN_MOST || mib == 0) {
-    fputs("usage: matching [-m MiB] [-r FRAMES] [-g GUESTS] [-t SECONDS] [-s SEED] PERCENT\n",
+    fputs("usage: matching [-m MiB] [-r FRAMES] [-g GUESTS] [-t SECONDS] [-s SEED] PERCENT\n"
+          "       matching -b FILE [-t SECONDS]\n",
           stderr);
     return 2;
   }
