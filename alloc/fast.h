@@ -29,6 +29,17 @@ static always_inline void *fast_malloc(size_t size) {
   return malloc_large(size);
 }
 
+/* An aligned object from this thread's cache, or NULL: then alloc_aligned sees to it. align: a
+ * power of two. */
+static always_inline void *fast_aligned(size_t align, size_t size) {
+  struct tcache *tc = tcache_self;
+  if (unlikely(align > SLAB_MAX || size > CACHED_MAX)) return NULL;
+  bool plain = align <= 16 && size >= align;
+  unsigned c = plain ? class_of(size) : class_of_aligned(size, size_max(align, 16));
+  if (unlikely(!class_is_slab(c))) return NULL;
+  return rseq_stack_pop(&tc->stacks, c, tc->rseq_area);
+}
+
 static always_inline void fast_free_class(unsigned c, void *p) {
   struct tcache *tc = tcache_self;
   if (unlikely(!rseq_stack_push(&tc->stacks, c, p, tc->rseq_area))) free_overflow(c, p);

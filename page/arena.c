@@ -23,8 +23,8 @@ enum {
   MIN_ARENA = 16 * HUGEPAGE_SIZE /* below this a program can't be served */
 };
 
-/* The descriptor region is 1/32 of the arena: the smallest class needs 192 bytes per 8 KiB slab; but
- * at most what a desc_ref reaches. */
+/* The descriptor region is 1/32 of the arena: the smallest class needs 192 bytes per 8 KiB slab;
+ * but at most what a desc_ref reaches. */
 enum { DESCRIPTOR_FRACTION = 32 };
 #define DESCRIPTORS_MOST ((size_t)UINT32_MAX * DESC_UNIT)
 
@@ -182,13 +182,29 @@ bool memmap_flagged(pfn_t pfn, size_t nframes, unsigned flag) {
   return false;
 }
 
+/* The bits in which some of n words are not `as`. A large folio has thousands of words; by fours
+ * they take a third of the time. */
+static uint64_t differing(const uint64_t *words, size_t n, uint64_t as) {
+  typedef uint64_t two __attribute__((vector_size(16), aligned(8), may_alias));
+  const two expected = {as, as};
+  two a = {0}, b = {0};
+  size_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    a |= *(const two *)(words + i) ^ expected;
+    b |= *(const two *)(words + i + 2) ^ expected;
+  }
+  a |= b;
+  uint64_t bits = a[0] | a[1];
+  for (; i < n; i++) bits |= words[i] ^ as;
+  return bits;
+}
+
 void memmap_clear(pfn_t pfn, size_t nframes, enum memdesc_type from) {
   while (nframes > 0) {
     hpn_t hpn = pfn_hugepage(pfn);
     size_t here = size_min(nframes, HUGEPAGE_FRAMES - pfn_index(pfn));
-    uint64_t *words = &arena.memmap[pfn.n].word, others = 0;
-    for (size_t i = 0; i < here; i++) others |= (words[i] & MEMDESC_TYPE_MASK) ^ from;
-    assert_always(others == 0);
+    uint64_t *words = &arena.memmap[pfn.n].word;
+    assert_always((differing(words, here, from) & MEMDESC_TYPE_MASK) == 0);
     store_release_words(words, here, memdesc_make(MEMDESC_FREE, 0, &arena.hugepages[hpn.n]).word);
     pfn = pfn_add(pfn, here);
     nframes -= here;

@@ -18,9 +18,15 @@ static uint64_t next_mask(unsigned *at, unsigned end, unsigned *word) {
   return (n == 64 ? ~(uint64_t)0 : ((uint64_t)1 << n) - 1) << from;
 }
 
+/* Most words are of one kind, and without its instruction (x86-64-v2) counting is a call. */
+static inline unsigned count_word(uint64_t word) {
+  if (word == 0) return 0;
+  return word == ~(uint64_t)0 ? 64 : (unsigned)__builtin_popcountll(word);
+}
+
 static unsigned count_bits(const uint64_t *bits) {
   unsigned n = 0;
-  for (unsigned w = 0; w < HUGEPAGE_WORDS; w++) n += (unsigned)__builtin_popcountll(bits[w]);
+  for (unsigned w = 0; w < HUGEPAGE_WORDS; w++) n += count_word(bits[w]);
   return n;
 }
 
@@ -65,7 +71,7 @@ bool hugepage_take(struct hugepage *hp, unsigned index, unsigned n) {
     debug_assert((hp->used[w] & mask) == 0);
     zero = zero && (hp->zero[w] & mask) == mask;
     hp->used[w] |= mask;
-    hp->nresident += (uint16_t)__builtin_popcountll(mask & ~hp->resident[w]);
+    hp->nresident += (uint16_t)count_word(mask & ~hp->resident[w]);
     hp->resident[w] |= mask;
     hp->zero[w] &= ~mask;
   }
@@ -122,7 +128,7 @@ unsigned hugepage_next_dirty(const struct hugepage *hp, unsigned *index, unsigne
 void hugepage_discarded(struct hugepage *hp, unsigned index, unsigned n) {
   uint64_t mask;
   for (unsigned w, at = index; (mask = next_mask(&at, index + n, &w)) != 0;) {
-    hp->nresident -= (uint16_t)__builtin_popcountll(mask & hp->resident[w]);
+    hp->nresident -= (uint16_t)count_word(mask & hp->resident[w]);
     hp->resident[w] &= ~mask;
     hp->zero[w] |= mask & ~hp->used[w];
   }
@@ -131,15 +137,14 @@ void hugepage_discarded(struct hugepage *hp, unsigned index, unsigned n) {
 void hugepage_filled(struct hugepage *hp, unsigned index, unsigned n) {
   uint64_t mask;
   for (unsigned w, at = index; (mask = next_mask(&at, index + n, &w)) != 0;) {
-    hp->nresident += (uint16_t)__builtin_popcountll(mask & ~hp->resident[w]);
+    hp->nresident += (uint16_t)count_word(mask & ~hp->resident[w]);
     hp->resident[w] |= mask;
   }
 }
 
 unsigned hugepage_free_resident(const struct hugepage *hp) {
   unsigned n = 0;
-  for (unsigned w = 0; w < HUGEPAGE_WORDS; w++)
-    n += (unsigned)__builtin_popcountll(hp->resident[w] & ~hp->used[w]);
+  for (unsigned w = 0; w < HUGEPAGE_WORDS; w++) n += count_word(hp->resident[w] & ~hp->used[w]);
   return n;
 }
 

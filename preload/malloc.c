@@ -50,12 +50,20 @@ public_symbol void *aligned_alloc(size_t align, size_t size) {
 
 public_symbol void *memalign(size_t align, size_t size) { return aligned_or_einval(align, size); }
 
-public_symbol int posix_memalign(void **out, size_t align, size_t size) {
-  if (!is_power_of_two(align) || align % sizeof(void *) != 0) return EINVAL;
+/* The error is the result, errno is not set. Where it is takes a call to find out. */
+static noinline int posix_memalign_miss(void **out, size_t align, size_t size) {
   int saved = errno;
   void *p = alloc_aligned(align, size);
-  errno = saved; /* the error is the result, errno is not set */
+  errno = saved;
   if (p == NULL) return ENOMEM;
+  *out = p;
+  return 0;
+}
+
+public_symbol int posix_memalign(void **out, size_t align, size_t size) {
+  if (unlikely(!is_power_of_two(align) || align % sizeof(void *) != 0)) return EINVAL;
+  void *p = fast_aligned(align, size);
+  if (unlikely(p == NULL)) return posix_memalign_miss(out, align, size);
   *out = p;
   return 0;
 }
