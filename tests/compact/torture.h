@@ -70,6 +70,14 @@ void cell_filled(struct owner *o, struct cell *c, uint64_t key, const char *when
 int hold(const void *p, size_t size);
 void let_go(const void *p, size_t size);
 
+/* Pages that the kernel has pinned are copied for a child at some moment of the fork, and stores to
+ * them don't wait for its end as all others do: the child may see later ones of the same thread
+ * elsewhere, and not these. So a child leaves out what lies in pages that were lent to the kernel
+ * while it was made. Forks are numbered by who makes them. */
+extern _Atomic uint64_t forks_begun, forks_done;
+void child_knows_lent(uint64_t number);            /* in the child, first */
+bool child_leaves_out(const void *p, size_t size); /* in the child */
+
 void make_file(void);
 
 /* Threads; run_ring gets an _Atomic unsigned that it counts up when its buffers are registered. */

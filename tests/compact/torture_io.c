@@ -71,6 +71,53 @@ static struct cell *some_cell(struct owner *o, unsigned size, unsigned alignment
   return c;
 }
 
+/* ---- pages lent to the kernel ---- */
+
+enum { LENT = 128 }; /* by a thread: more than it ever lends at a time */
+
+/* until: the last fork that they are lent for. Pins end a little later than what they are for, so
+ * that is the next one after it; until then the entry isn't used again while a fork is made. */
+struct lent {
+  _Atomic uintptr_t from, to; /* pages */
+  _Atomic uint64_t until;
+};
+
+_Atomic uint64_t forks_begun, forks_done;
+static struct lent lent[OWNERS][LENT];
+static unsigned next_lent[OWNERS];
+static struct { uintptr_t from, to; } left_out[OWNERS * LENT];
+static unsigned nleft_out;
+
+static struct lent *lend(const struct owner *o, const void *p, size_t size) {
+  unsigned who = (unsigned)(o - owners);
+  struct lent *l = &lent[who][next_lent[who]++ % LENT];
+  while (atomic_load(&forks_done) != atomic_load(&forks_begun) &&
+         atomic_load(&l->until) >= atomic_load(&forks_begun))
+    sched_yield();
+  atomic_store(&l->from, (uintptr_t)p & ~(uintptr_t)4095);
+  atomic_store(&l->to, ((uintptr_t)p + size + 4095) & ~(uintptr_t)4095);
+  atomic_store(&l->until, UINT64_MAX);
+  return l;
+}
+
+static void lent_back(struct lent *l) { atomic_store(&l->until, atomic_load(&forks_begun) + 1); }
+
+void child_knows_lent(uint64_t number) {
+  nleft_out = 0;
+  for (unsigned i = 0; i < OWNERS * LENT; i++) {
+    const struct lent *l = &lent[i / LENT][i % LENT];
+    if (atomic_load(&l->until) < number) continue;
+    left_out[nleft_out].from = atomic_load(&l->from);
+    left_out[nleft_out++].to = atomic_load(&l->to);
+  }
+}
+
+bool child_leaves_out(const void *p, size_t size) {
+  for (unsigned i = 0; i < nleft_out; i++)
+    if ((uintptr_t)p < left_out[i].to && left_out[i].from < (uintptr_t)p + size) return true;
+  return false;
+}
+
 /* ---- recv, while another thread sends piece by piece ---- */
 
 static struct {
@@ -147,6 +194,7 @@ struct request {
   struct cell *cell;
   uint64_t key;
   int pipe; /* 1 + its number; 0: the file */
+  struct lent *lent;
 };
 
 static void register_buffers(void) {
@@ -236,6 +284,7 @@ static void prepare(struct owner *o, struct request *r, int *empty_pipe) {
   }
   struct io_uring_sqe *sqe = next_sqe();
   cell_begin(r->cell);
+  if (direct) r->lent = lend(o, r->cell->p, r->cell->size);
   if (!direct && *empty_pipe < PIPES) {
     r->pipe = 1 + (*empty_pipe)++;
     io_uring_prep_read(sqe, ring.pipes[r->pipe - 1][0], r->cell->p, r->cell->size, 0);
@@ -266,6 +315,7 @@ static void use_objects(struct owner *o) {
     r = data;
     if (n != (int)r->cell->size)
       lost(r->cell->p, "io_uring read of %u bytes: %d", r->cell->size, n);
+    if (r->lent != NULL) lent_back(r->lent);
     cell_filled(o, r->cell, r->key, r->pipe ? "io_uring from a pipe" : "io_uring from a file");
   }
 }
@@ -275,6 +325,7 @@ static void use_objects(struct owner *o) {
 static void use_pinned_objects(struct owner *o) {
   struct iovec iov[HELD];
   struct cell *cells[HELD];
+  struct lent *pages[HELD];
   void *data;
   unsigned n = 0;
   while (n < HELD) {
@@ -286,6 +337,7 @@ static void use_pinned_objects(struct owner *o) {
     cell_check(o, c, "before it is pinned");
     need(hold(c->p, c->size) == 0, "pin");
     cells[n] = c;
+    pages[n] = lend(o, c->p, c->size);
     iov[n++] = (struct iovec){c->p, c->size};
   }
   int err = io_uring_register_buffers(&ring.ring, iov, HELD);
@@ -307,7 +359,10 @@ static void use_pinned_objects(struct owner *o) {
   }
   err = io_uring_unregister_buffers(&ring.ring);
   if (err != 0) lost(NULL, "unregister pinned objects: %s", strerror(-err));
-  for (unsigned i = 0; i < HELD; i++) let_go(cells[i]->p, cells[i]->size);
+  for (unsigned i = 0; i < HELD; i++) {
+    lent_back(pages[i]);
+    let_go(cells[i]->p, cells[i]->size);
+  }
 }
 
 void *run_ring(void *arg) {
@@ -354,7 +409,9 @@ void *run_direct(void *arg) {
     uint64_t word = pick(o, FILE_WORDS - 65536) & ~511u;
     struct cell *c = some_cell(o, size, 512);
     cell_begin(c);
+    struct lent *pages = lend(o, c->p, size);
     ssize_t n = pread(fd, c->p, size, (off_t)(word * 8));
+    lent_back(pages);
     if (n != (ssize_t)size) lost(c->p, "O_DIRECT read of %u: %zd %s", size, n, strerror(errno));
     cell_filled(o, c, file_key(word), "O_DIRECT");
   }
