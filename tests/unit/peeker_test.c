@@ -98,6 +98,15 @@ static void peek_slab(pfn_t pfn, memdesc_t d, struct seen *seen) {
   if (s->nfree > s->nslots) wrong(seen, "slab with too many free");
 }
 
+/* Between two looks a folio may be freed, and its descriptor be given the same frames again: then
+ * what was read is of the one that was there, and it has an owner by now. */
+peeking static noinline bool is_gone(pfn_t pfn, memdesc_t d) {
+  const struct folio *folio = memdesc_owner(d);
+  bool gone = hold_state(&folio->refs) == HOLD_GONE;
+  fence_acquire();
+  return gone && memmap_peek(pfn).word == d.word;
+}
+
 static void peek_folio(pfn_t pfn, memdesc_t d, struct seen *seen) {
   union {
     struct folio folio;
@@ -114,7 +123,7 @@ static void peek_folio(pfn_t pfn, memdesc_t d, struct seen *seen) {
   if (f->size_class != memdesc_class(d)) wrong(seen, "folio of another class");
   if (pfn.n - f->pfn.n >= f->nframes) wrong(seen, "folio of other frames");
   if (f->nframes != size_classes[f->size_class].nframes) wrong(seen, "folio of another length");
-  if (hold_state(&f->refs) == HOLD_GONE) wrong(seen, "folio without an owner");
+  if (hold_state(&f->refs) == HOLD_GONE && is_gone(pfn, d)) wrong(seen, "folio without an owner");
 }
 
 static void peek_at(pfn_t pfn, struct seen *seen) {
