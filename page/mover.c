@@ -41,7 +41,8 @@ static void note_stall(size_t nframes, uint64_t took_us) {
 
 /* Whatever has become of the others, a page that is at home already, or has no memory, is left
  * alone. One that the kernel won't take back so is put there by its entry in the page table; that
- * would replace what is there, so it is done only with a page that is known to be in staging. */
+ * would replace what is there, so it is done only with a page that is known to be in staging. That
+ * takes /proc, without which no pass lifts anything (compact.c, know_waiters). */
 static bool page_back(const struct lift *lift, size_t offset) {
   char *from = zone.staging + offset, *to = (char *)arena_addr(lift->pfn) + offset;
   int err = zone_sys->shift(zone.watch, from, to, FRAME_SIZE);

@@ -198,6 +198,9 @@ static void words_are_set_and_cleared(void) {
 }
 
 static void clear_wrong_type(void) { memmap_clear((pfn_t){0}, 1, MEMDESC_FOLIO); }
+
+static size_t run_length;
+static void clear_run(void) { memmap_clear((pfn_t){0}, run_length, MEMDESC_SLAB); }
 static void set_over_type(void) { memmap_set((pfn_t){0}, 1, memdesc_make(MEMDESC_FOLIO, 0, NULL)); }
 
 static void wrong_transitions_are_fatal(void) {
@@ -206,6 +209,26 @@ static void wrong_transitions_are_fatal(void) {
   memmap_set((pfn_t){0}, 1, memdesc_make(MEMDESC_SLAB, 1, NULL));
   CU_ASSERT_TRUE(child_dies(clear_wrong_type));
   if (DEBUG_CHECKS) CU_ASSERT_TRUE(child_dies(set_over_type));
+  heap_end();
+}
+
+/* One frame of another type, anywhere in a run of any length. */
+static void each_frame_of_a_run_is_looked_at(void) {
+  enum { LONGEST = 9 };
+  heap_begin(ARENA, false);
+  CU_ASSERT_EQUAL(arena_open(1), 0);
+  for (run_length = 1; run_length <= LONGEST; run_length++) {
+    memmap_set((pfn_t){0}, run_length, memdesc_make(MEMDESC_SLAB, 1, NULL));
+    CU_ASSERT_TRUE(child_lives(clear_run));
+    for (uint32_t i = 0; i < run_length; i++) {
+      memmap_clear((pfn_t){i}, 1, MEMDESC_SLAB);
+      memmap_set((pfn_t){i}, 1, memdesc_make(MEMDESC_FOLIO, 1, NULL));
+      CU_ASSERT_TRUE(child_dies(clear_run));
+      memmap_clear((pfn_t){i}, 1, MEMDESC_FOLIO);
+      memmap_set((pfn_t){i}, 1, memdesc_make(MEMDESC_SLAB, 1, NULL));
+    }
+    memmap_clear((pfn_t){0}, run_length, MEMDESC_SLAB);
+  }
   heap_end();
 }
 
@@ -223,6 +246,7 @@ static const struct unit_test tests[] = {
     {"refused_opens_change_nothing", refused_opens_change_nothing},
     {"words_are_set_and_cleared", words_are_set_and_cleared},
     {"wrong_transitions_are_fatal", wrong_transitions_are_fatal},
+    {"each_frame_of_a_run_is_looked_at", each_frame_of_a_run_is_looked_at},
     {0},
 };
 
