@@ -20,7 +20,8 @@
  *
  * CONVERT's scanner goes by the hugepages' score, in SCORE_LEVELS steps, from the densest down. So
  * does EMPTY's by the owners' fullness when it meshes, as who packs a box puts the bulky things in
- * first: the sparse ones fit into what is left. Without meshing it goes by hugepages, the sparsest
+ * first: the sparse ones fit into what is left; owners whose slots are too large to be moved come
+ * last, to have their idle frames discarded. Without meshing it goes by hugepages, the sparsest
  * first, and needs no list. What refused (a pin, the kernel) is left alone for some passes (skip).
  *
  * Mappings are the scarce good. The shortest run worth one is chosen for each hugepage so that what
@@ -73,7 +74,7 @@ enum phase { IDLE, OWNED, SCORE, CONVERT, LIST, EMPTY, COLLAPSE };
 struct list_entry {
   uint32_t pfn;
   uint8_t size_class, level, nframes;
-  bool home;
+  bool small, home;
 };
 
 static struct compact_options options = {.map_share = 50, .stall_us = 200, .inherited = -1};
@@ -99,9 +100,9 @@ static struct {
   size_t owned;                     /* frames that owners by callbacks emptied */
   struct migration m;
   struct host_list lists[COMPACT_CLASSES];
-  uint32_t *guests; /* first frames of who is to be emptied, the fullest first; NULL: no list */
+  uint32_t *guests; /* first frames of who is to be emptied (LIST); NULL: no list */
   uint32_t nguests, guest_at;
-  size_t guest_frames; /* of those that are left */
+  size_t guest_frames; /* of those that are left and may be moved */
   uintptr_t waiters[WAITERS_MAX];
   unsigned nwaiters;
   void *scratch;
@@ -331,9 +332,14 @@ static bool convert_next(void) {
 
 /* ---- LIST ---- */
 
-/* Counts owners of slots by class; of frames that are HOME they are hosts. */
+/* Owners of slots begin here? */
+static bool begins(pfn_t pfn, const struct owner_view *view) {
+  return view->slots != 0 && pfn.n == view->first.n;
+}
+
+/* By class; of frames that are HOME they are hosts. */
 static bool count_owner(pfn_t pfn, const struct owner_view *view, unused void *arg) {
-  if (is_small(view) && pfn.n == view->first.n) pass.lists[memdesc_class(memmap_peek(pfn))].most++;
+  if (begins(pfn, view)) pass.lists[memdesc_class(memmap_peek(pfn))].most++;
   return true;
 }
 
@@ -344,11 +350,14 @@ struct collect {
 
 static bool collect_owner(pfn_t pfn, const struct owner_view *view, void *arg) {
   struct collect *c = arg;
-  if (!is_small(view) || pfn.n != view->first.n || c->n == c->most) return true;
+  if (!begins(pfn, view) || c->n == c->most) return true;
   c->entries[c->n++] = (struct list_entry){
-      pfn.n, (uint8_t)memdesc_class(memmap_peek(pfn)),
+      pfn.n,
+      (uint8_t)memdesc_class(memmap_peek(pfn)),
       (uint8_t)((view->slots - view->free_slots) * (SCORE_LEVELS - 1) / view->slots),
-      (uint8_t)view->nframes, zone_has_home(pfn, view->nframes)};
+      (uint8_t)view->nframes,
+      is_small(view),
+      zone_has_home(pfn, view->nframes)};
   return true;
 }
 
@@ -379,7 +388,7 @@ static void add_to_list(const struct list_entry *e) {
     host_list_add(&pass.lists[e->size_class], (pfn_t){e->pfn});
   } else if (e->level * 100 <= SCORE_LEVELS * DENSE_PERCENT) {
     pass.guests[pass.nguests++] = e->pfn;
-    pass.guest_frames += e->nframes;
+    if (e->small) pass.guest_frames += e->nframes;
   }
 }
 
@@ -403,7 +412,9 @@ static bool make_lists(void) {
   }
   for (int level = SCORE_LEVELS - 1; level >= 0; level--)
     for (size_t i = 0; i < c.n; i++)
-      if (c.entries[i].level == level) add_to_list(&c.entries[i]);
+      if (c.entries[i].small && c.entries[i].level == level) add_to_list(&c.entries[i]);
+  for (size_t i = 0; i < c.n; i++)
+    if (!c.entries[i].small) add_to_list(&c.entries[i]);
   return true;
 }
 

@@ -212,6 +212,36 @@ static void without_a_zone_it_hollows(void) {
   end();
 }
 
+/* Frames that hold memory though no object of the heap touches them. */
+static size_t held_for_nothing(void) {
+  static bool used[ARENA / FRAME_SIZE];
+  size_t n = 0;
+  memset(used, 0, sizeof used);
+  for (size_t i = 0; i < nobjects; i++) {
+    const char *p = (const char *)objects[i].p, *end = p + class_size(objects[i].size_class);
+    for (uint32_t k = arena_pfn(p).n; k <= arena_pfn(end - 1).n; k++) used[k] = true;
+  }
+  for (uint32_t i = 0; i < arena.opened * HUGEPAGE_FRAMES; i++)
+    n += !used[i] && zone_backing((pfn_t){i}) == ZONE_PLAIN && is_there(arena_addr((pfn_t){i}));
+  return n;
+}
+
+/* Slots that are too large to be moved: their idle frames go, also where others are meshed. */
+static void large_slots_are_hollowed(void) {
+  begin();
+  struct random r = {7};
+  static const size_t sizes[] = {240, 1500, 6000, 20000, 65536};
+  for (unsigned i = 0; i < array_size(sizes); i++) get(sizes[i], ((size_t)2 << 20) / sizes[i]);
+  thin_out(&r, nobjects / 10);
+  (void)bin_trim(true);
+  (void)frames_purge(0);
+  CU_ASSERT_TRUE(held_for_nothing() > 200);
+  run_pass(true);
+  CU_ASSERT_TRUE(stats_now().meshed > 0);
+  CU_ASSERT_EQUAL(held_for_nothing(), 0);
+  end();
+}
+
 static void unasked_no_zone_is_opened(void) {
   begin();
   make_heap(2 << 20, 3);
@@ -563,6 +593,7 @@ static const struct unit_test tests[] = {
     {"a_sparse_heap_shrinks", a_sparse_heap_shrinks},
     {"a_dense_heap_is_left_alone", a_dense_heap_is_left_alone},
     {"without_a_zone_it_hollows", without_a_zone_it_hollows},
+    {"large_slots_are_hollowed", large_slots_are_hollowed},
     {"unasked_no_zone_is_opened", unasked_no_zone_is_opened},
     {"pinned_slabs_are_left_alone", pinned_slabs_are_left_alone},
     {"the_budget_of_mappings_is_kept", the_budget_of_mappings_is_kept},
