@@ -58,7 +58,8 @@ enum {
   SCORE_LEVELS = 64,
   PIECE_MOST = 64,      /* frames of a hugepage that are converted at once */
   FILL_PERCENT = 85,    /* of a host hugepage that is expected to live in the end */
-  HUGE_SHARE = 90,      /* per cent of the hosts thought to be needed that whole hugepages make */
+  HUGE_SHARE = 90,      /* per cent of the hosts thought to be needed that whole hugepages make, */
+  HUGE_SHARE_FEW = 150, /* and where mappings are for half of the frames only */
   SPARSE_PERCENT = 60,  /* of a hugepage that live in it at most, to be worth emptying */
   UNPLACED_LEAST = 256, /* frames for which another round with shorter runs is made */
   LONGEST_RUN = 16,
@@ -316,10 +317,30 @@ static uint32_t hosts_needed(void) {
   return hosts;
 }
 
+static size_t mappings_allowed(void) {
+  struct zone_stats zone;
+  zone_stats(&zone);
+  size_t most = zone.max_mappings * options.map_share / 100;
+  return most > zone.mappings ? most - zone.mappings : 0;
+}
+
+/* Half of the frames hold something, by experience. */
+static size_t frames_to_map(size_t nframes) { return nframes / 2; }
+
+/* With few mappings runs are long, so fewer of them fit onto a host: more hosts are needed than
+ * room, and the lone ones that make up for it would each take mappings, too. */
+static unsigned huge_share(void) {
+  size_t frames = frames_to_map((size_t)pass.nsource * HUGEPAGE_FRAMES);
+  size_t mappings = mappings_allowed();
+  if (frames <= mappings) return HUGE_SHARE;
+  if (frames >= 2 * mappings) return HUGE_SHARE_FEW;
+  return HUGE_SHARE + (unsigned)((HUGE_SHARE_FEW - HUGE_SHARE) * (frames - mappings) / mappings);
+}
+
 static void begin_convert(void) {
   pass.phase = CONVERT;
   pass.hosts = (struct scanner){fullest_host_level(), 0};
-  pass.wanted = (hosts_needed() * HUGE_SHARE + 99) / 100;
+  pass.wanted = (hosts_needed() * huge_share() + 99) / 100;
 }
 
 /* False when the phase is over. */
@@ -420,17 +441,9 @@ static bool make_lists(void) {
 
 /* ---- EMPTY ---- */
 
-static size_t mappings_allowed(void) {
-  struct zone_stats zone;
-  zone_stats(&zone);
-  size_t most = zone.max_mappings * options.map_share / 100;
-  return most > zone.mappings ? most - zone.mappings : 0;
-}
-
-/* Again and again, by what is left of both. Half of the frames hold something, by experience, and
- * most runs are longer than the shortest. */
+/* Most runs are longer than the shortest. */
 static unsigned shortest_run(void) {
-  size_t mappings = mappings_allowed(), frames = pass.guest_frames / 2;
+  size_t mappings = mappings_allowed(), frames = frames_to_map(pass.guest_frames);
   unsigned shortest = 1;
   while (shortest < LONGEST_RUN && frames / shortest > mappings) shortest *= 2;
   return shortest;
@@ -474,6 +487,7 @@ static size_t empty_owner(pfn_t pfn) {
 
 static bool empty_guest(void) {
   if (pass.guest_at == pass.nguests) return false;
+  /* Again and again, by what is left of both. */
   if (pass.guest_at % GUESTS_BETWEEN == 0 && !pass.again) pass.m.shortest = shortest_run();
   size_t n = empty_owner((pfn_t){pass.guests[pass.guest_at++]});
   pass.guest_frames -= size_min(n, pass.guest_frames);

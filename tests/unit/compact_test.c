@@ -294,6 +294,29 @@ static void the_budget_of_mappings_is_kept(void) {
   CU_ASSERT_TRUE(gained[1] <= gained[2] && gained[2] <= gained[3] && gained[0] < gained[3]);
 }
 
+static uint64_t converted_with(size_t mappings) {
+  struct random r = {5};
+  begin();
+  fake_zone.max_mappings = 2 * mappings;
+  get(240, (8 << 20) / 240);
+  get(1024, (8 << 20) / 1024);
+  thin_out(&r, nobjects * 4 / 10);
+  run_pass(true);
+  uint64_t converted = stats_now().converted;
+  end();
+  return converted;
+}
+
+/* Of 4,096 frames half are thought to need a mapping. */
+static void few_mappings_make_more_hosts(void) {
+  uint64_t plenty = converted_with(30000), enough = converted_with(2200);
+  uint64_t fewer = converted_with(1500), few = converted_with(900), fewest = converted_with(200);
+  CU_ASSERT_EQUAL(plenty, enough);
+  CU_ASSERT_TRUE(enough <= fewer && fewer <= few);
+  CU_ASSERT_TRUE(plenty < few);
+  CU_ASSERT_EQUAL(few, fewest);
+}
+
 /* A budget of nothing is one unit of work at a time; all are done in the end. */
 static void steps_are_short_and_add_up(void) {
   unsigned steps = 0;
@@ -597,6 +620,7 @@ static const struct unit_test tests[] = {
     {"unasked_no_zone_is_opened", unasked_no_zone_is_opened},
     {"pinned_slabs_are_left_alone", pinned_slabs_are_left_alone},
     {"the_budget_of_mappings_is_kept", the_budget_of_mappings_is_kept},
+    {"few_mappings_make_more_hosts", few_mappings_make_more_hosts},
     {"steps_are_short_and_add_up", steps_are_short_and_add_up},
     {"the_program_goes_on_between_steps", the_program_goes_on_between_steps},
     {"dense_hugepages_become_hosts_whole", dense_hugepages_become_hosts_whole},
