@@ -25,6 +25,7 @@ enum {
   MOVE_ALLOW_HOLES = 2,
   REMAP_DONTUNMAP = 4,
   SHIFT_TRIES = 100, /* without any progress */
+  HUGEPAGE = 2 << 20,
 };
 
 /* of /proc/PID/pagemap */
@@ -61,10 +62,28 @@ static int map_zone(int zone, void *p, size_t length, uint64_t offset, int flags
   return 0;
 }
 
+static void unmap(const char *from, const char *to) {
+  if (from < to) (void)raw_call3(SYS_munmap, (long)from, to - from, 0);
+}
+
+/* Where the file's hugepages can be mapped as such: at a multiple of their size, which the kernel
+ * would choose only by accident. */
+static int map_aligned(int zone, size_t size, void **out) {
+  size_t room = size + HUGEPAGE;
+  long r = raw_call6(SYS_mmap, 0, (long)room, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (r < 0 && r > -4096) return (int)r;
+  char *p = (char *)r, *at = (char *)align_up((uintptr_t)p, HUGEPAGE);
+  int err = map_zone(zone, at, size, 0, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, out);
+  unmap(p, err != 0 ? p + room : at);
+  if (err == 0) unmap(at + size, p + room);
+  return err;
+}
+
 /* A forked child has no use for it, and a process that gets a copy of the address space behind
  * libc's back must not write into its parent's memory. */
 static int linux_view(int zone, size_t size, void **out) {
-  int err = map_zone(zone, NULL, size, 0, MAP_SHARED | MAP_NORESERVE, out);
+  int err = map_aligned(zone, size, out);
   if (err != 0) return err;
   err = (int)raw_call3(SYS_madvise, (long)*out, (long)size, MADV_DONTFORK);
   /* A program that has all its future memory locked has it filled, too: that is no place for this.

@@ -16,8 +16,8 @@ struct zone_sys_ops {
   /* A file of memory, `size` bytes long and empty, close-on-exec. A descriptor or negative errno.
    */
   int (*open)(size_t size);
-  /* Maps its first `size` bytes somewhere, for copying into them. -EPERM where that would fill
-   * them. */
+  /* Maps its first `size` bytes at a multiple of a hugepage's size, for copying into them. -EPERM
+   * where that would fill them. */
   int (*view)(int zone, size_t size, void **out);
   /* Puts what a part of the view shows over an open range, whose contents are lost: stores reach
    * the file. No forked child has the range. A failure changes nothing (so since Linux 6.12). */

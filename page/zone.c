@@ -284,11 +284,14 @@ int zone_reach(pfn_t pfn, size_t n) {
 
 void *zone_view(pfn_t pfn) { return zone.view + (size_t)pfn.n * FRAME_SIZE; }
 
-/* Of nothing at all a hugepage can be made at once; what is missing then is filled. */
+/* The kernel makes no hugepage of nothing at all, but one of a single page: now, while nobody uses
+ * it. Later it would copy 512 pages, and who touches one of them would wait for it. */
 int zone_populate(hpn_t hpn) {
   int err = zone_reach(hugepage_pfn(hpn), HUGEPAGE_FRAMES);
   if (err != 0) return err;
   void *p = zone_view(hugepage_pfn(hpn));
+  err = sys->populate(p, FRAME_SIZE);
+  if (err != 0) return err;
   (void)sys->collapse(p, HUGEPAGE_SIZE);
   return sys->populate(p, HUGEPAGE_SIZE);
 }

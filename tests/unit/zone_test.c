@@ -257,6 +257,42 @@ static void a_hugepage_is_populated_whole(void) {
   end();
 }
 
+static int collapse_said;
+
+static int collapse_and_note(void *p, size_t length) {
+  return collapse_said = sys_linux.collapse(p, length);
+}
+
+/* Does this kernel make a hugepage of a file's single page? */
+static int kernel_collapses(void) {
+  void *view;
+  int fd = zone_sys_linux.open(2 * HUGEPAGE_SIZE);
+  CU_ASSERT_TRUE_FATAL(fd >= 0);
+  CU_ASSERT_EQUAL_FATAL(zone_sys_linux.view(fd, 2 * HUGEPAGE_SIZE, &view), 0);
+  CU_ASSERT_EQUAL((uintptr_t)view % HUGEPAGE_SIZE, 0);
+  *(char *)view = 1;
+  int err = sys_linux.collapse(view, HUGEPAGE_SIZE);
+  CU_ASSERT_EQUAL(sys_linux.unreserve(view, 2 * HUGEPAGE_SIZE), 0);
+  zone_sys_linux.close(fd);
+  return err;
+}
+
+/* It does not of nothing: what is asked for too early leaves small pages, to be copied later. */
+static void it_is_populated_by_a_hugepage(void) {
+  begin();
+  const struct sys_ops *before = sys;
+  struct sys_ops noting = *sys;
+  noting.collapse = collapse_and_note;
+  sys = &noting;
+  collapse_said = 1;
+  CU_ASSERT_EQUAL(zone_populate((hpn_t){pfn_hugepage(frame(0)).n + 1}), 0);
+  sys = before;
+  CU_ASSERT_TRUE(collapse_said <= 0);
+  if (collapse_said != -ENOMEM && collapse_said != -EAGAIN && kernel_collapses() == 0)
+    CU_ASSERT_EQUAL(collapse_said, 0);
+  end();
+}
+
 /* ---- against a model ---- */
 
 struct model_frame {
@@ -584,6 +620,7 @@ static const struct unit_test tests[] = {
     {"refused_remaps_change_nothing", refused_remaps_change_nothing},
     {"punched_frames_read_as_zeros", punched_frames_read_as_zeros},
     {"a_hugepage_is_populated_whole", a_hugepage_is_populated_whole},
+    {"it_is_populated_by_a_hugepage", it_is_populated_by_a_hugepage},
     {"backing_follows_a_model", backing_follows_a_model},
     {"backing_follows_a_model_through_freezes", backing_follows_a_model_through_freezes},
     {"plain_frames_merge_with_their_neighbours", plain_frames_merge_with_their_neighbours},
