@@ -27,6 +27,7 @@ enum {
   CALL_PIDFD_GETFD = 438,
   CALL_PROCESS_MADVISE = 440,
   PIDFD_THIS_THREAD = -10000, /* as a pidfd (Linux 6.14) */
+  REST_NS = 50000,
   BARRIER_PRIVATE_EXPEDITED_RSEQ = 1 << 7,
   BARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ = 1 << 8,
 };
@@ -120,6 +121,13 @@ static uint64_t linux_thread_cpu_us(void) {
   return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
+/* By a futex: who may not sleep otherwise may do this, since locks wait so. */
+static void linux_rest(void) {
+  uint32_t word = 0;
+  struct timespec t = {0, REST_NS};
+  raw_call6(SYS_futex, (long)&word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, (long)&t, 0, 0);
+}
+
 static uint64_t linux_minor_faults(void) {
   struct rusage usage;
   if (raw_call3(SYS_getrusage, RUSAGE_THREAD, (long)&usage, 0) != 0) return 0;
@@ -151,6 +159,7 @@ const struct sys_ops sys_linux = {
     .refresh_hugetlb = linux_refresh_hugetlb,
     .now_ms = linux_now_ms,
     .thread_cpu_us = linux_thread_cpu_us,
+    .rest = linux_rest,
     .minor_faults = linux_minor_faults,
     .rseq_fence = linux_rseq_fence,
 };

@@ -45,6 +45,8 @@ struct sys_ops {
   uint64_t (*now_ms)(void);
   /* CPU time that this thread has used, in microseconds. */
   uint64_t (*thread_cpu_us)(void);
+  /* Gives the processor up for some 50 microseconds; it may be more. */
+  void (*rest)(void);
   /* Page faults that this thread has taken so far without I/O. */
   uint64_t (*minor_faults)(void);
   /* Fences the restartable sequences of all threads of the process: on return every sequence that

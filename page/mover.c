@@ -11,6 +11,7 @@ enum {
   OVERHEAD_FRAMES = 8, /* what a lift costs beside its frames, in as many of them */
   RISE = 4,            /* what it takes is followed fast when it grows, by a quarter, */
   FALL = 32,           /* and slowly when it falls: it is overrated rather than underrated */
+  REST_US = 500,       /* of work, after which the next lift is begun by a thread that has slept */
 };
 
 /* Microseconds that lifts may take, and nanoseconds that they do, for each frame and what counts as
@@ -19,6 +20,7 @@ enum {
 static struct {
   unsigned budget_us;
   uint64_t frame_ns;
+  uint64_t rested_us; /* what this thread had worked when it last rested */
 } stall = {.budget_us = 200, .frame_ns = START_NS};
 
 void lift_configure(unsigned stall_us) {
@@ -68,6 +70,15 @@ static void wait_a_little(void) {
 
 static size_t bytes_of(const struct lift *lift) { return lift->nframes * FRAME_SIZE; }
 
+/* A thread that has worked for long is the first to lose its processor, for milliseconds, to
+ * whoever wakes; one that has just slept keeps it until its slice ends, which no scheduler makes
+ * shorter than 0.7 ms. Better it sleeps now than is put to sleep while others wait for it. */
+static void rest_before(void) {
+  if (sys->thread_cpu_us() - stall.rested_us < REST_US) return;
+  sys->rest();
+  stall.rested_us = sys->thread_cpu_us();
+}
+
 /* The kernel moves pages only into a watched range. Afterwards the staging range must not be: who
  * copies from it reads frames that have no memory too. */
 static int take_away(struct lift *lift) {
@@ -88,6 +99,7 @@ static int take_away(struct lift *lift) {
 
 int lift_begin(struct lift *lift, pfn_t pfn, size_t nframes) {
   if (zone.watch < 0) return -EBADF;
+  rest_before();
   *lift = (struct lift){.pfn = pfn, .nframes = nframes, .staging = zone.staging};
   int err = take_away(lift);
   if (err == -EBUSY) {

@@ -116,6 +116,8 @@ static uint64_t fake_minor_faults(void) { return load_relaxed(&fake.faults); }
 
 static uint64_t fake_thread_cpu_us(void) { return load_relaxed(&fake.cpu_us); }
 
+static void fake_rest(void) { (void)add_relaxed(&fake.rests, 1); }
+
 static int fake_rseq_fence(void) {
   int err = grant(FAKE_RSEQ_FENCE, NULL, NULL, 0);
   return err != 0 ? err : sys_linux.rseq_fence();
@@ -137,6 +139,7 @@ static const struct sys_ops fake_ops = {
     .now_ms = fake_now_ms,
     .minor_faults = fake_minor_faults,
     .thread_cpu_us = fake_thread_cpu_us,
+    .rest = fake_rest,
     .rseq_fence = fake_rseq_fence,
 };
 

@@ -53,6 +53,7 @@ struct fake {
   uint64_t faults;
   unsigned populate_faults; /* what one populate call costs: 1 is a hugepage, 512 small pages */
   uint64_t cpu_us;
+  unsigned rests;
   unsigned populate_us; /* CPU time that one populate call takes */
   bool real_clock;
   /* Told of every call that was granted, before it is made. */

@@ -656,6 +656,24 @@ static void refused_lifts_count(void) {
   end_timed();
 }
 
+/* Who has worked for long rests before others come to wait for it, and not while they do. */
+static void a_lift_begins_rested(void) {
+  struct lift lift;
+  begin_timed(200, 100, 0);
+  lift_once(1);
+  fake.rests = 0;
+  for (int i = 0; i < 5; i++) lift_once(1);
+  CU_ASSERT_EQUAL(fake.rests, 1);
+  fake.cpu_us += 10000; /* at something else */
+  CU_ASSERT_EQUAL_FATAL(lift_begin(&lift, frame(0), 1), 0);
+  CU_ASSERT_EQUAL(fake.rests, 2);
+  fake.cpu_us += 10000;
+  lift_put_back(&lift, 0, 1);
+  lift_end(&lift);
+  CU_ASSERT_EQUAL(fake.rests, 2);
+  end_timed();
+}
+
 static const struct unit_test tests[] = {
     {"what_is_lifted_is_gone_until_it_is_back", what_is_lifted_is_gone_until_it_is_back},
     {"holes_stay_holes", holes_stay_holes},
@@ -688,6 +706,7 @@ static const struct unit_test tests[] = {
     {"a_run_is_a_frame_at_least", a_run_is_a_frame_at_least},
     {"it_is_quick_to_believe_in_slowness", it_is_quick_to_believe_in_slowness},
     {"refused_lifts_count", refused_lifts_count},
+    {"a_lift_begins_rested", a_lift_begins_rested},
     {0},
 };
 
