@@ -96,8 +96,8 @@ int main(int argc, char **argv) {
 
   printf("{\"live\": %zu, \"before_ns\": %.3f, \"after_ns\": %.3f, \"held_begin\": %zu, "
          "\"held_before\": %zu, \"held_after\": %zu, \"mappings\": %zu, \"shared_mappings\": %zu, "
-         "\"shared_pss\": %zu, \"shared_rss\": %zu, \"shared_pmd\": %zu, \"verified\": %s}\n",
+         "\"shared_held\": %zu, \"shared_pmd\": %zu, \"verified\": %s}\n",
          heap.live_bytes, before, after, held_begin, held_before, held_after, mappings,
-         file.mappings, file.pss, file.rss, file.pmd, damaged == 0 ? "true" : "false");
+         file.mappings, file.held, file.pmd, damaged == 0 ? "true" : "false");
   return damaged == 0 ? 0 : 1;
 }

@@ -176,9 +176,11 @@ size_t memory_mappings(void) {
   return count;
 }
 
+/* The largest mapping is quire's view of the whole file, which it copies by and no program uses. */
 struct shared_file memory_shared_file(void) {
   static struct lines lines;
-  struct shared_file file = {0};
+  struct shared_file file = {.held = shared_file_size()};
+  size_t largest = 0, pmd_of_largest = 0, size = 0;
   bool ours = false;
 
   lines_open(&lines, "/proc/self/smaps");
@@ -190,10 +192,14 @@ struct shared_file memory_shared_file(void) {
     }
     size_t bytes;
     if (!ours) continue;
-    if (field(line, "Pss", &bytes)) file.pss += bytes;
-    if (field(line, "Rss", &bytes)) file.rss += bytes;
-    if (field(line, "ShmemPmdMapped", &bytes)) file.pmd += bytes;
-    if (field(line, "FilePmdMapped", &bytes)) file.pmd += bytes;
+    if (field(line, "Size", &size) && size > largest) {
+      largest = size;
+      pmd_of_largest = 0;
+    }
+    if (!field(line, "ShmemPmdMapped", &bytes) && !field(line, "FilePmdMapped", &bytes)) continue;
+    file.pmd += bytes;
+    if (size == largest) pmd_of_largest += bytes;
   }
+  file.pmd -= pmd_of_largest;
   return file;
 }

@@ -22,11 +22,10 @@ size_t memory_held(const struct memory *now, const struct memory *base);
 /* Lines of /proc/self/maps. */
 size_t memory_mappings(void);
 
-/* The mappings of quire's shared file. A frame that several addresses show is counted once in pss
- * and each time in the others. */
+/* Quire's shared file: the memory it has, and how the arena maps it. */
 struct shared_file {
   size_t mappings;
-  size_t pss, rss, pmd; /* bytes; pmd: of rss, what is mapped by whole page-middle entries */
+  size_t held, pmd; /* bytes; pmd: of these, what is mapped by whole page-middle entries */
 };
 
 struct shared_file memory_shared_file(void);
