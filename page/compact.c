@@ -74,6 +74,7 @@ enum phase { IDLE, OWNED, SCORE, CONVERT, LIST, EMPTY, COLLAPSE };
 
 struct list_entry {
   uint32_t pfn;
+  uint16_t room; /* free slots */
   uint8_t size_class, level, nframes;
   bool small, home;
 };
@@ -373,12 +374,14 @@ static bool collect_owner(pfn_t pfn, const struct owner_view *view, void *arg) {
   struct collect *c = arg;
   if (!begins(pfn, view) || c->n == c->most) return true;
   c->entries[c->n++] = (struct list_entry){
-      pfn.n,
-      (uint8_t)memdesc_class(memmap_peek(pfn)),
-      (uint8_t)((view->slots - view->free_slots) * (SCORE_LEVELS - 1) / view->slots),
-      (uint8_t)view->nframes,
-      is_small(view),
-      zone_has_home(pfn, view->nframes)};
+      .pfn = pfn.n,
+      .room = (uint16_t)size_min(view->free_slots, UINT16_MAX),
+      .size_class = (uint8_t)memdesc_class(memmap_peek(pfn)),
+      .level = (uint8_t)((view->slots - view->free_slots) * (SCORE_LEVELS - 1) / view->slots),
+      .nframes = (uint8_t)view->nframes,
+      .small = is_small(view),
+      .home = zone_has_home(pfn, view->nframes),
+  };
   return true;
 }
 
@@ -406,7 +409,7 @@ static void each_slab_hugepage(bool (*fn)(pfn_t, const struct owner_view *, void
 
 static void add_to_list(const struct list_entry *e) {
   if (e->home) {
-    host_list_add(&pass.lists[e->size_class], (pfn_t){e->pfn});
+    host_list_add(&pass.lists[e->size_class], (pfn_t){e->pfn}, e->room);
   } else if (e->level * 100 <= SCORE_LEVELS * DENSE_PERCENT) {
     pass.guests[pass.nguests++] = e->pfn;
     if (e->small) pass.guest_frames += e->nframes;
@@ -420,16 +423,19 @@ static bool make_lists(void) {
   memset(pass.lists, 0, sizeof pass.lists);
   each_slab_hugepage(count_owner, NULL);
   for (unsigned k = 0; k < COMPACT_CLASSES; k++) total += pass.lists[k].most;
-  if (total == 0 || !need_scratch(total * (sizeof(struct list_entry) + 2 * sizeof(uint32_t))))
-    return false;
+  const size_t each = sizeof(struct list_entry) + 2 * sizeof(uint32_t) + sizeof(uint16_t);
+  if (total == 0 || !need_scratch(total * each)) return false;
   c.entries = pass.scratch;
   c.most = total;
   each_slab_hugepage(collect_owner, &c);
-  uint32_t *out = pass.guests = (uint32_t *)(c.entries + total);
-  out += total;
+  pass.guests = (uint32_t *)(c.entries + total);
+  uint32_t *out = pass.guests + total;
+  uint16_t *room = (uint16_t *)(out + total);
   for (unsigned k = 0; k < COMPACT_CLASSES; k++) {
     pass.lists[k].pfn = out;
+    pass.lists[k].room = room;
     out += pass.lists[k].most;
+    room += pass.lists[k].most;
   }
   for (int level = SCORE_LEVELS - 1; level >= 0; level--)
     for (size_t i = 0; i < c.n; i++)

@@ -25,12 +25,15 @@ enum {
 };
 
 struct host_list {
-  uint32_t *pfn; /* first frames of owners in the zone, the fullest first */
+  uint32_t *pfn;  /* first frames of owners in the zone, the fullest first */
+  uint16_t *room; /* slots that each had free when it was looked at last */
   uint32_t n, most;
 };
 
-static inline void host_list_add(struct host_list *list, pfn_t pfn) {
-  if (list->n < list->most) list->pfn[list->n++] = pfn.n;
+static inline void host_list_add(struct host_list *list, pfn_t pfn, size_t room) {
+  if (list->n == list->most) return;
+  list->pfn[list->n] = pfn.n;
+  list->room[list->n++] = (uint16_t)size_min(room, UINT16_MAX);
 }
 
 /* What an owner is asked for, and what came of it. */

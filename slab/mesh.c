@@ -29,7 +29,7 @@ void run_slots(const struct mesh_run *run, unsigned *from, unsigned *to) {
 }
 
 /* Bits [from, + 64) of a slab's bitmap of free slots; beyond its ends nothing is free. */
-static uint64_t free_at(const struct slab *slab, int from) {
+static inline uint64_t free_at(const struct slab *slab, int from) {
   int words = (int)slab_words(slab), w = from >= 0 ? from / 64 : -((63 - from) / 64);
   unsigned shift = (unsigned)(from - w * 64);
   uint64_t low = w >= 0 && w < words ? slab->free[w] : 0;
@@ -51,16 +51,22 @@ bool mesh_same_phase(unsigned size_class, unsigned i, unsigned j) {
   return (i > j ? i - j : j - i) % mesh_period(size_class) == 0;
 }
 
-bool mesh_fits(const struct slab *guest, unsigned first, unsigned n, const struct slab *host,
-               unsigned at) {
+void mesh_look(const struct slab *guest, unsigned first, unsigned n, struct mesh_needs *needs) {
   unsigned from, to;
-  int shift = shift_of(guest, first, at);
   slots_of(guest, first, n, &from, &to);
-  for (unsigned slot = from; slot < to; slot += 64) {
-    uint64_t live = ~free_at(guest, (int)slot);
-    if (to - slot < 64) live &= ((uint64_t)1 << (to - slot)) - 1;
-    if ((live & ~free_at(host, (int)slot + shift)) != 0) return false;
-  }
+  needs->first = first;
+  needs->from = (int)from;
+  needs->nwords = (to - from + 63) / 64;
+  for (unsigned w = 0; w < needs->nwords; w++)
+    needs->live[w] = ~free_at(guest, (int)(from + w * 64));
+  if ((to - from) % 64 != 0)
+    needs->live[needs->nwords - 1] &= ((uint64_t)1 << (to - from) % 64) - 1;
+}
+
+bool mesh_fits(const struct mesh_needs *needs, const struct slab *host, unsigned at) {
+  int slot = needs->from + shift_of(host, needs->first, at);
+  for (unsigned w = 0; w < needs->nwords; w++, slot += 64)
+    if ((needs->live[w] & ~free_at(host, slot)) != 0) return false;
   return true;
 }
 

@@ -89,9 +89,19 @@ static inline struct mesh_run *next_of_host(const struct mesh_run *run) {
 /* The guest's slots that touch the run's frames: [*from, *to). */
 void run_slots(const struct mesh_run *run, unsigned *from, unsigned *to);
 
-/* Could frames [first, + n) of a guest be mapped onto the host's from `at` on, now? */
-bool mesh_fits(const struct slab *guest, unsigned first, unsigned n, const struct slab *host,
-               unsigned at);
+/* What a run of a guest's frames asks of a host: room for the slots that touch it and live. */
+struct mesh_needs {
+  unsigned first; /* frame of the guest */
+  int from;       /* slot of the guest that is bit 0 */
+  unsigned nwords;
+  uint64_t live[SLAB_WORDS_LARGE];
+};
+
+/* The needs of frames [first, + n), as they are now. */
+void mesh_look(const struct slab *guest, unsigned first, unsigned n, struct mesh_needs *needs);
+
+/* Could these frames be mapped onto the host's from `at` on, now? */
+bool mesh_fits(const struct mesh_needs *needs, const struct slab *host, unsigned at);
 
 /* Is this slot of a host taken for a guest? */
 bool mesh_is_blocked(const struct slab *slab, unsigned slot);

@@ -30,6 +30,7 @@ enum {
   LEAST_LIKELY = 12,
   RUNS_MAX = 32,
   TRIES_MAX = 4000,
+  AHEAD = 6,
   LOOKS = 64, /* hosts that are looked at while others wait for the lock */
   GONE_MAX = RUNS_MAX + MESH_GONE_MAX
 };
@@ -252,6 +253,8 @@ struct want {
   unsigned first, n;
   unsigned nlive;  /* slots that live and touch it */
   unsigned period; /* places that begin alike are so many frames apart */
+  unsigned room;   /* free slots that a host must have for there to be hope */
+  struct mesh_needs needs;
 };
 
 /* 16 times the binary logarithm, linear between powers of two. */
@@ -260,12 +263,14 @@ static unsigned log2_16ths(unsigned x) {
   return whole * 16 + (unsigned)(((uint64_t)x << 4 >> whole) & 15);
 }
 
-/* Is there hope that so many slots of a host are free just where they are needed? If its free slots
- * lie at random, each is so with a probability of nfree / nslots. */
-static bool is_likely(const struct slab *host, const struct want *w) {
-  unsigned nfree = host->nfree;
-  if (nfree == 0 || nfree < w->nlive) return false;
-  return w->nlive * (log2_16ths(host->nslots) - log2_16ths(nfree)) <= 16 * LEAST_LIKELY;
+/* The least number of free slots with which there is hope that nlive of them are free just where
+ * they are needed: if a host's lie at random, each is so with a probability of free / nslots. */
+static unsigned least_room(unsigned nlive, unsigned nslots) {
+  if (nlive == 0) return 1;
+  int log = (int)log2_16ths(nslots) - 16 * LEAST_LIKELY / (int)nlive;
+  if (log <= 0) return nlive;
+  unsigned room = (unsigned)((((16 + (uint64_t)log % 16) << log / 16) + 15) / 16);
+  return room > nlive ? room : nlive;
 }
 
 static struct mesh_run *place_on(struct plan *plan, const struct want *w, struct slab *host,
@@ -275,8 +280,7 @@ static struct mesh_run *place_on(struct plan *plan, const struct want *w, struct
   for (unsigned left = phase < places ? (places - phase + w->period - 1) / w->period : 0; left > 0;
        left--) {
     ++*tries;
-    if (mesh_fits(plan->guest, w->first, w->n, host, at) &&
-        zone_is_home(pfn_add(host->pfn, at), w->n))
+    if (mesh_fits(&w->needs, host, at) && zone_is_home(pfn_add(host->pfn, at), w->n))
       return mesh_attach(plan->bin, plan->guest, w->first, w->n, host, at);
     at += w->period;
     if (at >= places) at = phase;
@@ -304,13 +308,47 @@ static bool is_over(const struct search *s, const struct plan *plan) {
   return s->next >= plan->hosts->n || s->tries >= TRIES_MAX;
 }
 
+static void look_for(const struct plan *plan, unsigned first, unsigned n, struct want *w) {
+  w->first = first;
+  w->n = n;
+  w->nlive = count_live(plan, first, n);
+  w->period = mesh_period(plan->guest->size_class);
+  w->room = least_room(w->nlive, plan->guest->nslots);
+  mesh_look(plan->guest, first, n, &w->needs);
+}
+
+/* The next host that had room enough when it was looked at last: most have not, and these are
+ * passed over without a look at their memory. Its place in the list; the list's end: none. */
+static uint32_t next_with_room(const struct host_list *hosts, unsigned room, uint32_t at) {
+  while (at < hosts->n && hosts->room[at] < room) at++;
+  return at;
+}
+
+/* The hosts that come next are in no cache: their memdescs are fetched first, then what these point
+ * to, while others are looked at. Half of a pass's time was waiting for them. */
+static void fetch_ahead(const struct host_list *hosts, uint32_t at) {
+  if (hosts->n - at <= 3 * AHEAD) return;
+  __builtin_prefetch(&arena.memmap[hosts->pfn[at + 3 * AHEAD]]);
+  const char *slab = memdesc_owner(memmap_peek((pfn_t){hosts->pfn[at + AHEAD]}));
+  __builtin_prefetch(slab);
+  __builtin_prefetch(slab + sizeof(struct slab));
+}
+
 /* Looks at some of the hosts. */
 static struct mesh_run *place_run(struct plan *plan, unsigned first, unsigned n, struct search *s) {
-  struct want w = {first, n, count_live(plan, first, n), mesh_period(plan->guest->size_class)};
+  struct host_list *hosts = plan->hosts;
+  struct want w;
+  look_for(plan, first, n, &w);
   for (unsigned looks = 0; looks < LOOKS && !is_over(s, plan); looks++) {
-    struct slab *host = host_at(plan->hosts->pfn[s->next++], plan->guest);
-    if (host == NULL || host == plan->guest || !is_likely(host, &w)) continue;
+    uint32_t at = next_with_room(hosts, w.room, s->next);
+    s->next = at + 1;
+    if (at == hosts->n) break;
+    fetch_ahead(hosts, at);
+    struct slab *host = host_at(hosts->pfn[at], plan->guest);
+    hosts->room[at] = host == NULL ? 0 : host->nfree;
+    if (hosts->room[at] < w.room || host == plan->guest) continue;
     struct mesh_run *run = place_on(plan, &w, host, &s->tries);
+    hosts->room[at] = host->nfree;
     if (run != NULL) return run;
   }
   return NULL;
@@ -546,9 +584,10 @@ static void settle_span(struct plan *plan, const struct span *s, struct migratio
   bool was_host = guest->mesh->home != 0;
   lock_acquire(&plan->bin->lock);
   mesh_make_home(guest, s->at_home);
+  unsigned room = guest->nfree;
   lock_release(&plan->bin->lock);
   if (was_host) return;
-  host_list_add(plan->hosts, guest->pfn);
+  host_list_add(plan->hosts, guest->pfn, room);
   m->hosts_made++;
 }
 

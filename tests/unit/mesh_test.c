@@ -154,6 +154,12 @@ static void put_guest_back(bool settle, bool home) {
   guest.slab = NULL;
 }
 
+static bool fits(unsigned first, unsigned n, const struct slab *host, unsigned at) {
+  struct mesh_needs needs;
+  mesh_look(guest.slab, first, n, &needs);
+  return mesh_fits(&needs, host, at);
+}
+
 static void attach(struct random *r, struct slab *host) {
   unsigned n = 1 + (unsigned)random_below(r, guest.slab->nframes);
   unsigned first = (unsigned)random_below(r, guest.slab->nframes - n + 1u);
@@ -167,7 +173,7 @@ static void attach(struct random *r, struct slab *host) {
   if (!zone_is_home(pfn_add(host->pfn, at), n)) return;
   struct moving *m = &guest.moving[guest.n];
   lock_bin();
-  if (mesh_fits(guest.slab, first, n, host, at)) {
+  if (fits(first, n, host, at)) {
     for (unsigned w = 0; w < slab_words(guest.slab); w++) m->lived[w] = ~guest.slab->free[w];
     m->run = mesh_attach(&bins[object_class], guest.slab, first, n, host, at);
     if (m->run != NULL) {
@@ -515,7 +521,7 @@ static void one_free_empties_many_slabs(void) {
     struct moving *m = &guest.moving[guest.n];
     lock_bin();
     for (unsigned w = 0; w < slab_words(guest.slab); w++) m->lived[w] = ~guest.slab->free[w];
-    CU_ASSERT_TRUE_FATAL(mesh_fits(guest.slab, f, 1, host, f));
+    CU_ASSERT_TRUE_FATAL(fits(f, 1, host, f));
     m->run = mesh_attach(&bins[object_class], guest.slab, f, 1, host, f);
     unlock_bin();
     CU_ASSERT_PTR_NOT_NULL_FATAL(m->run);

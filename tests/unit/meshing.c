@@ -99,11 +99,12 @@ void thin_out(struct random *r, size_t left) {
 }
 
 static uint32_t host_frames[SLABS_MOST];
+static uint16_t host_rooms[SLABS_MOST];
 static struct host_list hosts[COMPACT_CLASSES];
 
 struct migration migration(void) {
   memset(hosts, 0, sizeof hosts);
-  hosts[object_class] = (struct host_list){.pfn = host_frames, .most = SLABS_MOST};
+  hosts[object_class] = (struct host_list){host_frames, host_rooms, 0, SLABS_MOST};
   return (struct migration){.mesh = true, .shortest = 1, .mappings_left = 30000, .hosts = hosts};
 }
 

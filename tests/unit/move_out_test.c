@@ -23,6 +23,7 @@ static size_t most_mappings; /* of the process; 0: many */
 static struct slab *host, *guest;
 static struct migration m;
 static uint32_t host_frames[SLABS];
+static uint16_t host_rooms[SLABS];
 static struct host_list hosts[COMPACT_CLASSES];
 
 static struct {
@@ -103,7 +104,7 @@ static void begin_host(void) {
   CU_ASSERT_EQUAL_FATAL(class_size(size_class), SIZE);
   CU_ASSERT_EQUAL_FATAL(zone_open(false, -1), ZONE_OPEN);
   memset(hosts, 0, sizeof hosts);
-  hosts[size_class] = (struct host_list){.pfn = host_frames, .most = SLABS};
+  hosts[size_class] = (struct host_list){host_frames, host_rooms, 0, SLABS};
   m = (struct migration){.mesh = true, .shortest = 1, .mappings_left = 30000, .hosts = hosts};
   get(2 * nslots);
   host = slab_of(objects[0].p);
