@@ -56,6 +56,7 @@ enum {
   FORK_PAUSE_MOST_MS = 600000,
   MOVE_OUT_LOOK_MS = 10,
   MOVE_OUT_LOOKS = 100,
+  HOUR_MS = 3600000,
 };
 
 /* Frames to be moved out, on the stack of the thread that waits for it. */
@@ -88,7 +89,9 @@ static struct {
   uint64_t look_at, settle_by;
   uint32_t serving; /* the request that this pass is for; 0: none */
   uint64_t unmeshed_until, fork_pause_ms;
-  bool mesh_later; /* a pass went without, for a fork */
+  bool mesh_later;       /* a pass went without, for a fork */
+  uint64_t earned_until; /* processor time is earned from here on */
+  int64_t credit_us;     /* of it, not spent yet; below 0: owed */
 } work;
 
 static bool aggressive(void) { return options.compact == CHOICE_COMPACT_AGGRESSIVE; }
@@ -118,9 +121,18 @@ static bool worth_a_pass(size_t loose, size_t held) {
   return loose > work.slack_left + work.slack_left / 8 + least / 2;
 }
 
+/* Milliseconds until there is processor time to spend again. What is not spent adds up to one step:
+ * sleeps that last longer than they should cost nothing so, and who was held up does not catch up.
+ */
 static uint64_t pause_after(uint64_t used_us) {
-  size_t share = aggressive() ? CPU_AGGRESSIVE : options.compact_cpu;
-  return share >= 100 ? 0 : used_us * (100 - share) / share / 1000 + 1;
+  int64_t share = aggressive() ? CPU_AGGRESSIVE : (int64_t)options.compact_cpu;
+  uint64_t now = sys->now_ms();
+  if (share >= 100) return 0;
+  work.credit_us += (int64_t)size_min(now - work.earned_until, HOUR_MS) * share * 10;
+  work.earned_until = now;
+  work.credit_us -= (int64_t)used_us;
+  if (work.credit_us > STEP_US) work.credit_us = STEP_US;
+  return work.credit_us >= 0 ? 0 : (uint64_t)(-work.credit_us / (share * 10) + 1);
 }
 
 /* ---- passes ---- */

@@ -37,7 +37,7 @@ extern "C" {
  *   compact:off|auto|aggressive [auto]
  *      Gives memory of a sparse heap back while the program runs, once that pays; aggressive: for
  *      smaller gains and with more of a processor.
- *   compact_cpu:1 to 100 [25]
+ *   compact_cpu:1 to 100 [30]
  *      Most per cent of one processor that compact:auto takes.
  *   compact_maps:1 to 90 [50]
  *      Most per cent of vm.max_map_count that compaction may use.

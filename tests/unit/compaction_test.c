@@ -220,13 +220,18 @@ static void without_gain_it_backs_off(void) {
 
 static const struct sys_ops *fake_sys;
 
-static uint64_t costly_cpu_us(void) { return fake.cpu_us += 1000; }
+static uint64_t costly_cpu_us(void) {
+  fake.now++;
+  return fake.cpu_us += 1000;
+}
 
 /* A look at the clock costs a millisecond here: a turn is a few units of work, and is followed by
- * a pause that leaves it a quarter of a processor. */
-static void a_pass_takes_its_share_of_a_processor(void) {
+ * a pause that leaves it its share of a processor, also where each pause lasts longer than it
+ * should. */
+static void takes_a_share(unsigned percent, uint64_t overslept) {
   struct sys_ops costly;
   begin();
+  options.compact_cpu = percent;
   get(16 << 20);
   thin_out(10);
   fake_sys = sys;
@@ -234,20 +239,29 @@ static void a_pass_takes_its_share_of_a_processor(void) {
   costly.thread_cpu_us = costly_cpu_us;
   sys = &costly;
   unsigned turns = 0;
-  uint64_t paused = 0, used = 0;
+  uint64_t began = 0, used = 0;
   while (passes() == 0 && turns < 100000) {
     uint64_t cpu = fake.cpu_us, next = turn();
     if (compact_active()) {
-      turns++;
+      if (turns++ == 0) began = fake.now;
       used += fake.cpu_us - cpu;
-      paused += next;
+      fake.now += overslept;
     }
-    fake.now += size_max(1, size_min(next, LOOK_MS));
+    fake.now += size_min(next, LOOK_MS);
   }
+  uint64_t took = fake.now - began;
   CU_ASSERT_TRUE(turns > 10);
-  CU_ASSERT_TRUE(paused * 1000 >= 2 * used && paused * 1000 <= 4 * used);
+  CU_ASSERT_TRUE(used / 10 / took >= percent - percent / 8);
+  CU_ASSERT_TRUE(used / 10 / took <= percent + percent / 8);
   sys = fake_sys;
   end();
+}
+
+static void a_pass_takes_its_share_of_a_processor(void) {
+  takes_a_share(25, 0);
+  takes_a_share(50, 0);
+  takes_a_share(15, 0);
+  takes_a_share(25, 2);
 }
 
 /* ---- asked for ---- */
