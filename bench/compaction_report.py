@@ -127,12 +127,13 @@ def bars(results):
         checked.append(Bar(f"chase, {name}, host memory not PMD-mapped", 20,
                            100 - 100 * ratio(runs, "shared_pmd", "shared_held"), unit="%"))
     pressure = results.get("pressure", {}).get("quire", [])
-    high = [t for r in pressure if r["kind"] == "memory.high" for t in answers(r)]
-    if high:
-        checked.append(Bar("pressure, memory.high to the end of a pass, median", 100,
-                           median(high) / 1e6, f"longest: {max(high) / 1e6:.1f} ms", "ms"))
-    else:
-        missing.append("pressure, memory.high to the end of a pass")
+    for kind in ("memory.high", "stalls"):
+        times = [t for r in pressure if r["kind"] == kind for t in answers(r)]
+        if times:
+            checked.append(Bar(f"pressure, from {kind} to the end of a pass, median", 100,
+                               median(times) / 1e6, f"longest: {max(times) / 1e6:.1f} ms", "ms"))
+        elif kind == "memory.high" or not pressure:
+            missing.append(f"pressure, from {kind} to the end of a pass")
     if pressure:
         checked.append(Bar("wake-ups of an idle process", 0, max(r["wakeups"] for r in pressure),
                            f"in {pressure[0]['seconds']} s", ""))
