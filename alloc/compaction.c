@@ -6,8 +6,9 @@
  * time.
  *
  * A pass works in steps of a few milliseconds of CPU time and pauses so that it takes its share of
- * a processor (compact_cpu); one that was asked for (quire_compact, malloc_trim) works without
- * pauses.
+ * a processor (compact_cpu), and a quarter of that while there are as many others to run as
+ * processors: then it takes from the program what it uses. One that was asked for (quire_compact,
+ * malloc_trim) works without pauses.
  *
  * Fork. The child must see what it would without compaction, and whoever forks may not wait long:
  * the forking thread raises `forks`, and asks the background thread, which has the zone's
@@ -57,6 +58,7 @@ enum {
   MOVE_OUT_LOOK_MS = 10,
   MOVE_OUT_LOOKS = 100,
   HOUR_MS = 3600000,
+  CROWDED_PART = 4, /* of its share, where all processors are in demand */
 };
 
 /* Frames to be moved out, on the stack of the thread that waits for it. */
@@ -121,13 +123,19 @@ static bool worth_a_pass(size_t loose, size_t held) {
   return loose > work.slack_left + work.slack_left / 8 + least / 2;
 }
 
+/* Would others have this thread's processor, too? May be asked only where files may be opened. */
+static bool is_crowded(void) {
+  return sys->runnable() > (unsigned)sys_cpu_count(); /* this thread is one of them */
+}
+
 /* Milliseconds until there is processor time to spend again. What is not spent adds up to one step:
  * sleeps that last longer than they should cost nothing so, and who was held up does not catch up.
  */
-static uint64_t pause_after(uint64_t used_us) {
+static uint64_t pause_after(uint64_t used_us, bool may_look) {
   int64_t share = aggressive() ? CPU_AGGRESSIVE : (int64_t)options.compact_cpu;
   uint64_t now = sys->now_ms();
   if (share >= 100) return 0;
+  if (may_look && is_crowded()) share = (share + CROWDED_PART - 1) / CROWDED_PART;
   work.credit_us += (int64_t)size_min(now - work.earned_until, HOUR_MS) * share * 10;
   work.earned_until = now;
   work.credit_us -= (int64_t)used_us;
@@ -285,7 +293,7 @@ uint64_t compaction_turn(uint64_t now, bool may_mesh) {
   if (over) finish(now);
   lock_release(&shared.engine);
   if (work.serving != 0 || over) return over ? 1 : 0;
-  return pause_after(sys->thread_cpu_us() - began);
+  return pause_after(sys->thread_cpu_us() - began, may_mesh);
 }
 
 void compaction_pressed(void) {

@@ -25,8 +25,10 @@
   OPTION_CHOICE(compact, 1, "off|auto|aggressive",                                                 \
                 "Gives memory of a sparse heap back while the program runs, once that pays; "      \
                 "aggressive: for smaller gains and with more of a processor.")                     \
-  OPTION_NUMBER(compact_cpu, 30, 1, 100,                                                           \
-                "Most per cent of one processor that compact:auto takes.")                         \
+  OPTION_NUMBER(                                                                                   \
+      compact_cpu, 30, 1, 100,                                                                     \
+      "Most per cent of one processor that compact:auto takes; a quarter of it while all "         \
+      "processors are in demand.")                                                                 \
   OPTION_NUMBER(compact_maps, 50, 1, 90,                                                           \
                 "Most per cent of vm.max_map_count that compaction may use.")                      \
   OPTION_NUMBER(compact_stall, 200, 10, 100000,                                                    \

@@ -3,6 +3,7 @@
 #include "arch/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/mman.h>
 #include <stdarg.h>
@@ -121,6 +122,21 @@ static uint64_t linux_thread_cpu_us(void) {
   return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
+/* /proc/loadavg: three means, then "runnable/all". */
+static unsigned linux_runnable(void) {
+  char text[128];
+  unsigned fields = 0, n = 0;
+  long fd = raw_call6(SYS_openat, AT_FDCWD, (long)"/proc/loadavg", O_RDONLY | O_CLOEXEC, 0, 0, 0);
+  if (fd < 0) return 0;
+  long length = raw_call3(SYS_read, fd, (long)text, sizeof text);
+  (void)raw_call3(SYS_close, fd, 0, 0);
+  for (long i = 0; i < length && text[i] != '/'; i++) {
+    fields += text[i] == ' ';
+    if (fields == 3 && text[i] >= '0' && text[i] <= '9') n = n * 10 + (unsigned)(text[i] - '0');
+  }
+  return n;
+}
+
 /* By a futex: who may not sleep otherwise may do this, since locks wait so. */
 static void linux_rest(void) {
   uint32_t word = 0;
@@ -159,6 +175,7 @@ const struct sys_ops sys_linux = {
     .refresh_hugetlb = linux_refresh_hugetlb,
     .now_ms = linux_now_ms,
     .thread_cpu_us = linux_thread_cpu_us,
+    .runnable = linux_runnable,
     .rest = linux_rest,
     .minor_faults = linux_minor_faults,
     .rseq_fence = linux_rseq_fence,

@@ -45,6 +45,9 @@ struct sys_ops {
   uint64_t (*now_ms)(void);
   /* CPU time that this thread has used, in microseconds. */
   uint64_t (*thread_cpu_us)(void);
+  /* Threads of the whole machine that run or would if a processor were free, the caller among them;
+   * 0 where that can't be known. Opens a file. */
+  unsigned (*runnable)(void);
   /* Gives the processor up for some 50 microseconds; it may be more. */
   void (*rest)(void);
   /* Page faults that this thread has taken so far without I/O. */

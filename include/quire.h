@@ -38,7 +38,8 @@ extern "C" {
  *      Gives memory of a sparse heap back while the program runs, once that pays; aggressive: for
  *      smaller gains and with more of a processor.
  *   compact_cpu:1 to 100 [30]
- *      Most per cent of one processor that compact:auto takes.
+ *      Most per cent of one processor that compact:auto takes; a quarter of it while all processors
+ *      are in demand.
  *   compact_maps:1 to 90 [50]
  *      Most per cent of vm.max_map_count that compaction may use.
  *   compact_stall:10 to 100000 [200]

@@ -228,10 +228,12 @@ static uint64_t costly_cpu_us(void) {
 /* A look at the clock costs a millisecond here: a turn is a few units of work, and is followed by
  * a pause that leaves it its share of a processor, also where each pause lasts longer than it
  * should. */
-static void takes_a_share(unsigned percent, uint64_t overslept) {
+static void takes_a_share(unsigned percent, unsigned cpu_option, unsigned runnable,
+                          uint64_t overslept) {
   struct sys_ops costly;
   begin();
-  options.compact_cpu = percent;
+  options.compact_cpu = cpu_option;
+  fake.runnable = runnable;
   get(16 << 20);
   thin_out(10);
   fake_sys = sys;
@@ -258,10 +260,18 @@ static void takes_a_share(unsigned percent, uint64_t overslept) {
 }
 
 static void a_pass_takes_its_share_of_a_processor(void) {
-  takes_a_share(25, 0);
-  takes_a_share(50, 0);
-  takes_a_share(15, 0);
-  takes_a_share(25, 2);
+  takes_a_share(25, 25, 1, 0);
+  takes_a_share(50, 50, 1, 0);
+  takes_a_share(15, 15, 1, 0);
+  takes_a_share(25, 25, 1, 2);
+}
+
+/* As many others as processors: a quarter of it. */
+static void with_all_processors_in_demand_it_takes_less(void) {
+  unsigned cpus = (unsigned)sys_cpu_count();
+  takes_a_share(60, 60, cpus, 0);
+  takes_a_share(15, 60, cpus + 1, 0);
+  takes_a_share(60, 60, 0, 0); /* unknown */
 }
 
 /* ---- asked for ---- */
@@ -683,6 +693,7 @@ static const struct unit_test tests[] = {
     {"aggressive_begins_for_less", aggressive_begins_for_less},
     {"without_gain_it_backs_off", without_gain_it_backs_off},
     {"a_pass_takes_its_share_of_a_processor", a_pass_takes_its_share_of_a_processor},
+    {"with_all_processors_in_demand_it_takes_less", with_all_processors_in_demand_it_takes_less},
     {"pressure_asks_for_a_pass", pressure_asks_for_a_pass},
     {"without_a_thread_the_caller_works", without_a_thread_the_caller_works},
     {"a_sandbox_ends_meshing", a_sandbox_ends_meshing},

@@ -116,6 +116,7 @@ static uint64_t fake_minor_faults(void) { return load_relaxed(&fake.faults); }
 
 static uint64_t fake_thread_cpu_us(void) { return load_relaxed(&fake.cpu_us); }
 
+static unsigned fake_runnable(void) { return fake.runnable; }
 static void fake_rest(void) { (void)add_relaxed(&fake.rests, 1); }
 
 static int fake_rseq_fence(void) {
@@ -139,6 +140,7 @@ static const struct sys_ops fake_ops = {
     .now_ms = fake_now_ms,
     .minor_faults = fake_minor_faults,
     .thread_cpu_us = fake_thread_cpu_us,
+    .runnable = fake_runnable,
     .rest = fake_rest,
     .rseq_fence = fake_rseq_fence,
 };

@@ -54,6 +54,7 @@ struct fake {
   unsigned populate_faults; /* what one populate call costs: 1 is a hugepage, 512 small pages */
   uint64_t cpu_us;
   unsigned rests;
+  unsigned runnable;    /* threads of the machine */
   unsigned populate_us; /* CPU time that one populate call takes */
   bool real_clock;
   /* Told of every call that was granted, before it is made. */
