@@ -6,7 +6,8 @@ looked at ten times a second.
 
 Prints medians of `rounds` (at least 5). The program works for a second unwatched and a second watched in turn,
 so that what else the machine does falls on both; the ratio is of the medians, beside it the spread of the
-rounds' own ratios."""
+rounds' own ratios. A recorder takes a part of the machine, whoever it looks at: so in a third second it looks at
+another process with such a heap, and what being looked at costs is the difference."""
 import argparse
 import json
 import os
@@ -42,11 +43,11 @@ def read_once(target):
     return json.loads(out.stdout)
 
 
-def watched(target):
-    """The same second with a recorder beside it. It must have looked, or nothing was measured."""
+def watched(target, seen):
+    """The same second with a recorder of `seen` beside it. It must have looked, or nothing was measured."""
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "look.qrec")
-        recorder = subprocess.Popen([QUIRE, "record", "--every", "100", "-o", path, str(target.pid)],
+        recorder = subprocess.Popen([QUIRE, "record", "--every", "100", "-o", path, str(seen.pid)],
                                     stderr=subprocess.PIPE, text=True)
         count = work(target)
         recorder.send_signal(2)
@@ -62,25 +63,28 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     choices = parser.parse_args()
     rounds = max(5, choices.rounds)
-    target = start(choices.mib)
+    target, other = start(choices.mib), start(choices.mib)
     try:
         maps = [read_once(target) for _ in range(rounds)]
         work(target)
-        alone, beside, looks = [], [], []
+        alone, beside, elsewhere, looks = [], [], [], []
         for _ in range(rounds):
             alone.append(work(target))
-            count, n = watched(target)
+            count, n = watched(target, target)
             beside.append(count)
             looks.append(n)
+            elsewhere.append(watched(target, other)[0])
     finally:
-        target.stdin.close()
-        target.wait()
+        for process in (target, other):
+            process.stdin.close()
+            process.wait()
     ratios = sorted(a / b for a, b in zip(alone, beside))
     print(f"a heap of {maps[-1]['frames'] * 4096 / 2**30:.2f} GiB, {maps[-1]['frames']} frames, "
           f"{maps[-1]['runs']['slabs']} slabs; medians of {rounds}")
     print(f"reading its map takes       {median(m['took_us'] for m in maps) / 1000:.1f} ms")
     print(f"work unwatched / watched    {median(alone) / median(beside):.3f}  "
           f"(rounds {ratios[0]:.3f} to {ratios[-1]:.3f}; {median(looks):.0f} snapshots a second)")
+    print(f"another watched / watched   {median(elsewhere) / median(beside):.3f}")
 
 
 if __name__ == "__main__":
