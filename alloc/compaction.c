@@ -123,7 +123,9 @@ static bool worth_a_pass(size_t loose, size_t held) {
   return loose > work.slack_left + work.slack_left / 8 + least / 2;
 }
 
-/* Would others have this thread's processor, too? May be asked only where files may be opened. */
+/* Would others have this thread's processor, too? A process that may use few of a busy machine's
+ * processors is told so too often rather than too seldom. May be asked only where files may be
+ * opened. */
 static bool is_crowded(void) {
   return sys->runnable() > (unsigned)sys_cpu_count(); /* this thread is one of them */
 }

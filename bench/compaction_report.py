@@ -292,7 +292,8 @@ median of the rounds' longest, and that is what the bar is about. The longest of
 machine's doing in it, too: on a shared one, the time that it gives to others. *preempted*, how
 often the thread lost its processor; memory in MiB before and after.
 
-""" + table(["", "p50", "p99", "p99.99", "longest", "median longest", "any", "preempted", "before", "after"], rows) + \
+""" + table(["", "p50", "p99", "p99.99", "longest", "median longest", "any", "preempted", "before",
+             "after"], rows) + \
         "\n![stalls](compaction-stall.svg)\n"
 
 

@@ -15,8 +15,8 @@
  *   without a zone: OWNED -> SCORE -> EMPTY -> over
  *
  * Whole hugepages of hosts are the aim, since they stay mapped by one entry, and as many are made
- * as would hold most of what lives. What is left are classes of which they hold too little; a lone
- * host costs no memory but a mapping.
+ * as would hold most of what lives, and more where mappings are few. What is left are classes of
+ * which they hold too little; a lone host costs no memory but a mapping.
  *
  * CONVERT's scanner goes by the hugepages' score, in SCORE_LEVELS steps, from the densest down. So
  * does EMPTY's by the owners' fullness when it meshes, as who packs a box puts the bulky things in
@@ -359,7 +359,7 @@ static bool begins(pfn_t pfn, const struct owner_view *view) {
   return view->slots != 0 && pfn.n == view->first.n;
 }
 
-/* By class; of frames that are HOME they are hosts. */
+/* By class: small ones may become hosts, and those of frames that are HOME are. */
 static bool count_owner(pfn_t pfn, const struct owner_view *view, unused void *arg) {
   if (begins(pfn, view)) pass.lists[memdesc_class(memmap_peek(pfn))].most++;
   return true;
@@ -493,7 +493,7 @@ static size_t empty_owner(pfn_t pfn) {
 
 static bool empty_guest(void) {
   if (pass.guest_at == pass.nguests) return false;
-  /* Again and again, by what is left of both. */
+  /* Again and again, by the mappings and the frames that are left. */
   if (pass.guest_at % GUESTS_BETWEEN == 0 && !pass.again) pass.m.shortest = shortest_run();
   size_t n = empty_owner((pfn_t){pass.guests[pass.guest_at++]});
   pass.guest_frames -= size_min(n, pass.guest_frames);

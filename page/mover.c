@@ -63,16 +63,11 @@ static bool move_back(const struct lift *lift, size_t from, size_t length) {
   return all;
 }
 
-static void wait_a_little(void) {
-  uint32_t word = 0;
-  sys_futex_wait_for(&word, 0, 1);
-}
-
 static size_t bytes_of(const struct lift *lift) { return lift->nframes * FRAME_SIZE; }
 
 /* A thread that has worked for long is the first to lose its processor, for milliseconds, to
- * whoever wakes; one that has just slept keeps it until its slice ends, which no scheduler makes
- * shorter than 0.7 ms. Better it sleeps now than is put to sleep while others wait for it. */
+ * whoever wakes; one that has just slept keeps it until its slice ends, which Linux makes 0.7 ms
+ * at least. Better it sleeps now than is put to sleep while others wait for it. */
 static void rest_before(void) {
   if (sys->thread_cpu_us() - stall.rested_us < REST_US) return;
   sys->rest();
@@ -117,7 +112,7 @@ int lift_map(struct lift *lift, size_t index, size_t n, pfn_t at) {
 }
 
 void lift_put_back(struct lift *lift, size_t index, size_t n) {
-  while (!move_back(lift, index * FRAME_SIZE, n * FRAME_SIZE)) wait_a_little();
+  while (!move_back(lift, index * FRAME_SIZE, n * FRAME_SIZE)) sys->rest();
 }
 
 /* Without the watch's descriptor nothing is watched and nobody waits, and no frame is moved any

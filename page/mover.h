@@ -15,7 +15,9 @@
  * Stall. Who touches a run waits for as long as its lift takes, so runs are to be short. How short
  * follows from a budget and from what lifts have taken lately (lift_longest); it is processor time
  * of this thread that is measured, since no run is short enough to keep the scheduler from taking
- * the processor away in the midst of it. */
+ * the processor away in the midst of it. To make that rare, a lift is begun by a thread that has
+ * slept a moment ago, if need be within lift_begin: the caller may hold locks that others can wait
+ * for that long, and none that a thread may hold while it touches the heap. */
 #ifndef QUIRE_PAGE_MOVER_H
 #define QUIRE_PAGE_MOVER_H
 

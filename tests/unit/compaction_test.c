@@ -274,6 +274,28 @@ static void with_all_processors_in_demand_it_takes_less(void) {
   takes_a_share(60, 60, 0, 0); /* unknown */
 }
 
+static uint32_t spinning, stop_spinning;
+
+static void *spin(unused void *arg) {
+  (void)add_relaxed(&spinning, 1);
+  while (load_relaxed(&stop_spinning) == 0) {
+  }
+  return NULL;
+}
+
+/* The kernel's own count: who never waits is in it, and so is who asks. */
+static void the_kernel_counts_who_could_run(void) {
+  pthread_t threads[3];
+  stop_spinning = spinning = 0;
+  for (unsigned i = 0; i < array_size(threads); i++)
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[i], NULL, spin, NULL), 0);
+  while (load_relaxed(&spinning) < array_size(threads)) sys_linux.rest();
+  unsigned n = sys_linux.runnable();
+  store_relaxed(&stop_spinning, 1);
+  for (unsigned i = 0; i < array_size(threads); i++) pthread_join(threads[i], NULL);
+  CU_ASSERT_TRUE(n > array_size(threads) && n < 100000);
+}
+
 /* ---- asked for ---- */
 
 static void pressure_asks_for_a_pass(void) {
@@ -694,6 +716,7 @@ static const struct unit_test tests[] = {
     {"without_gain_it_backs_off", without_gain_it_backs_off},
     {"a_pass_takes_its_share_of_a_processor", a_pass_takes_its_share_of_a_processor},
     {"with_all_processors_in_demand_it_takes_less", with_all_processors_in_demand_it_takes_less},
+    {"the_kernel_counts_who_could_run", the_kernel_counts_who_could_run},
     {"pressure_asks_for_a_pass", pressure_asks_for_a_pass},
     {"without_a_thread_the_caller_works", without_a_thread_the_caller_works},
     {"a_sandbox_ends_meshing", a_sandbox_ends_meshing},
