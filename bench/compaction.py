@@ -285,6 +285,22 @@ def run_redis(variant, redis, quick, watch):
         server.stop()
 
 
+def last_run(path, like, parts):
+    """The results of the last run but for these parts, which are run again."""
+    try:
+        with open(path) as file:
+            kept = json.load(file)
+    except FileNotFoundError:
+        raise SystemExit("bench: --again: there is no run yet whose other parts could be kept")
+    for key in ("quick", "rounds"):
+        if kept[key] != like[key]:
+            raise SystemExit(f"bench: --again: the last run had {key} {kept[key]}, not {like[key]}")
+    kept["results"] = {part: runs for part, runs in kept["results"].items()
+                       if part.split("/")[0].removesuffix("-watched") not in parts}
+    kept.setdefault("again", {})
+    return kept
+
+
 def stall_arguments(variant, quick):
     return ["-m", 128 if quick else 512, "-s", 5 if quick else 20, "-c", variant.call, 75]
 
@@ -398,6 +414,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=0, help="5, or 1 with --quick")
     parser.add_argument("--quick", action="store_true", help="smaller heaps, one round")
     parser.add_argument("--docs", default=os.path.join(alloc.TOP, "docs"))
+    parser.add_argument("--again", action="store_true",
+                        help="keep the last run's results of the other parts")
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()
     report = [sys.executable, os.path.join(HERE, "compaction_report.py"), options.docs]
@@ -419,14 +437,20 @@ def main():
     kept = {"quick": quick, "rounds": rounds, "sparse_mib": sparse_mib(quick),
             "redis_divisor": redis_divisor(quick), "lacks": lacks, "skipped": [], "results": {}}
     output = os.path.join(alloc.OUT, "compaction.json")
+    if options.again:
+        kept = last_run(output, kept, parts)
 
     def keep(part, name, result):
         kept["results"].setdefault(part, {}).setdefault(name, []).append(result)
 
     def save():
-        kept["machine"] = json.loads(subprocess.run(machine_py + [before], capture_output=True,
-                                                    check=True, text=True).stdout)
-        kept["machine"]["vm.max_map_count"] = str(map_count())
+        machine = json.loads(subprocess.run(machine_py + [before], capture_output=True,
+                                            check=True, text=True).stdout)
+        machine["vm.max_map_count"] = str(map_count())
+        if options.again:
+            kept["again"][", ".join(parts)] = machine
+        else:
+            kept["machine"] = machine
         with open(output, "w") as out:
             json.dump(kept, out)
 
@@ -473,8 +497,10 @@ def main():
                         variant, "postpeak", "-m", 16 if quick else 64, "-s", 11 if quick else 15))
             if "stall" in parts:
                 for variant in in_turn(quires, turn):
-                    keep("stall", variant.name,
-                         run_json(variant, "stall", *stall_arguments(variant, quick)))
+                    arguments = stall_arguments(variant, quick)
+                    keep("stall", variant.name, run_json(variant, "stall", *arguments))
+                    if variant.name == "quire-off":
+                        keep("stall", "quire-off-busy", run_json(variant, "stall", "-b", *arguments))
             if "chase" in parts:
                 for variant in in_turn(quires, turn):
                     keep("chase", variant.name,

@@ -2,6 +2,8 @@
 """Makes docs/compaction.md and its plots from build/bench/compaction.json, without running anything.
 
 usage: compaction_report.py [DIRECTORY]: where to write, instead of docs
+
+The text of bench/compaction-notes.md follows the table of bars, as notes.md does in report.py.
 """
 import os
 import sys
@@ -10,12 +12,12 @@ from statistics import geometric_mean, median
 import allocators as alloc
 import plots
 from bars import Bar
-from report import load, table
+from report import load, notes, table
 
-ORDER = ["quire", "quire-aggressive", "quire-call", "quire-off", "glibc", "jemalloc", "tcmalloc",
-         "mimalloc"]
-COLOURS = {**plots.COLOURS, "quire-off": "#e59866", "quire-aggressive": "#8e44ad",
-           "quire-call": "#d81b60"}
+ORDER = ["quire", "quire-aggressive", "quire-call", "quire-off", "quire-off-busy", "glibc",
+         "jemalloc", "tcmalloc", "mimalloc"]
+COLOURS = {**plots.COLOURS, "quire-off": "#e59866", "quire-off-busy": "#7f8c8d",
+           "quire-aggressive": "#8e44ad", "quire-call": "#d81b60"}
 # When the memory of each kind of run is judged, and by which bar: {(maps, share): times live}.
 JUDGED_AT = {"quire": 30, "quire-aggressive": 10, "quire-call": 10}
 SPARSE_BARS = {("65530", 90): 2.2, ("65530", 75): 3.0, ("1048576", 90): 1.25,
@@ -105,13 +107,14 @@ def bars(results):
         missing.append("post-peak, memory after 10 s, to live")
     stall = results.get("stall", {})
     for name in named(stall):
-        if name == "quire-off":
+        if name.startswith("quire-off"):
             continue
-        off = stall.get("quire-off")
         for key, limit, text in (("p9999", 200, "p99.99"), ("max_entered", 1000, "longest")):
             # The median of the rounds' percentiles, but the longest of all rounds.
             pick = median if key == "p9999" else max
-            note = f"off: {pick(r[key] for r in off) / 1e3:.1f} us" if off else ""
+            note = ", ".join(f"{label}: {pick(r[key] for r in stall[control]) / 1e3:.1f} us"
+                             for control, label in (("quire-off", "off"), ("quire-off-busy", "busy"))
+                             if control in stall)
             checked.append(Bar(f"stall, {name}, {text} access", limit,
                                pick(r[key] for r in stall[name]) / 1e3, note, "us"))
     if not stall:
@@ -153,11 +156,11 @@ def bars_section(checked, missing):
             for b in checked]
     text = ("## The bars\n\nWhat compaction is to reach, and what it reached in this run: medians of "
             "the rounds, judged as printed. Beside a stall is what the same program saw without "
-            "compaction.\n\n" + table(["", "at most", "measured", "", ""],
+            "compaction, alone and beside a thread that keeps a processor busy.\n\n" + table(["", "at most", "measured", "", ""],
                                                          rows, 2))
     if missing:
         text += "\nNot measured in this run: " + "; ".join(missing) + ".\n"
-    return text
+    return text + notes("compaction-notes.md")
 
 
 # ---- sections ----
@@ -249,6 +252,12 @@ allocator (`bench/bitmaps.c`, `bench/matching.c`). Slabs of slots up to 1 KiB ha
         text += f"""Compaction saved {mib(saved)} of the {mib(possible)} that the slow search does:
 {100 * saved / possible:.0f} %.
 """
+    if {"jemalloc", "quire-off"} <= set(runs):
+        base = middle(runs["jemalloc"], lambda r: r["held"])
+        rest = middle(runs["quire-off"], lambda r: r["held"]) - measured["frames"] * 4096
+        text += f"""With the {mib(rest)} that redis has beside these slabs, slow search would make
+{(rest + measured["better"] * 4096) / base:.2f} of jemalloc's memory, and no gap at all {(rest + measured["bound"] * 4096) / base:.2f}.
+"""
     return text + "\n"
 
 
@@ -278,6 +287,8 @@ def stall_section(results):
                    for k in ("p50", "p99", "p9999")]
             + [microseconds(max(r["max_entered"] for r in runs[n])),
                microseconds(median(r["max_entered"] for r in runs[n])),
+               microseconds(max(r["max_waited"] for r in runs[n])),
+               microseconds(median(r["max_waited"] for r in runs[n])),
                microseconds(max(r["max"] for r in runs[n])),
                f"{middle(runs[n], lambda r: r['preempted']):.0f}",
                f"{middle(runs[n], lambda r: r['before']) / 2**20:.0f}",
@@ -285,15 +296,17 @@ def stall_section(results):
     return """## Stalls
 
 A thread reads and writes random live objects of a heap of which 75 % were freed, and each access is
-timed. *off* is the same without compaction: what it shows is the machine's own doing. The percentiles
-are medians of the rounds. Compaction can keep a thread waiting only where it faults or loses its
+timed. *off* is the same without compaction, *off-busy* the same with a thread beside it that keeps the
+other processor busy and touches nothing: what they show is the machine's own doing. The percentiles
+are medians of the rounds. Compaction can keep a thread waiting only where it faults, sleeps or loses its
 processor; the *longest* is of accesses among which (64 together) it did, of all rounds and the
-median of the rounds' longest, and that is what the bar is about. The longest of *any* has the
-machine's doing in it, too: on a shared one, the time that it gives to others. *preempted*, how
+median of the rounds' longest, and that is what the bar is about. *Waited* is of those among which it
+faulted or slept: what moving memory can do, without what the scheduler does. The longest of *any* has
+what a shared machine does to all its threads in it. *preempted*, how
 often the thread lost its processor; memory in MiB before and after.
 
-""" + table(["", "p50", "p99", "p99.99", "longest", "median longest", "any", "preempted", "before",
-             "after"], rows) + \
+""" + table(["", "p50", "p99", "p99.99", "longest", "median", "waited", "median", "any",
+             "preempted", "before", "after"], rows) + \
         "\n![stalls](compaction-stall.svg)\n"
 
 
@@ -434,6 +447,8 @@ def header(kept):
     rows = [[k, v] for k, v in machine.items() if isinstance(v, str)]
     rows += [[k, v] for k, v in machine["allocators"].items()]
     rows += [["redis", machine["programs"]["redis"]], ["rounds", str(kept["rounds"])]]
+    for parts, later in kept.get("again", {}).items():
+        rows.append([parts + ", run again", f"{later['date']}, quire {later['allocators']['quire']}"])
     text = ("# Compaction\n\nWritten by `make bench-compaction`; the sources are in `bench/`. The "
             "allocators run in turn, one program at a time. `quire` is compact:auto, the default; "
             "`quire-aggressive` and `quire-off` are the other settings; `quire-call` calls "

@@ -208,18 +208,22 @@ its memmap, descriptors and caches hold.
 {table(["", "asked for", "held", "held / asked for", "metadata / asked for"], rows)}"""
 
 
+def notes(name):
+    """What is to be said by hand, after the table of bars; nothing where there is no such file."""
+    path = os.path.join(HERE, name)
+    if not os.path.exists(path):
+        return ""
+    with open(path) as file:
+        return "\n" + file.read().strip() + "\n"
+
+
 def bars_section(checked):
     rows = [[b.text, f"{b.limit:.2f} {b.unit}", f"{b.value:.2f} {b.unit}", b.verdict(), b.where()]
             for b in checked]
-    notes = ""
-    path = os.path.join(HERE, "notes.md")
-    if os.path.exists(path):
-        with open(path) as file:
-            notes = "\n" + file.read().strip() + "\n"
     return ("## The bars\n\nWhat quire is to reach, and what it reached in this run. A *peer* is "
             "one of Debian's jemalloc, tcmalloc and mimalloc; ratios are of medians, judged as "
             "printed.\n\n"
-            + table(["", "at most", "measured", "", ""], rows, 2) + notes)
+            + table(["", "at most", "measured", "", ""], rows, 2) + notes("notes.md"))
 
 
 def header(machine, micro, programs):

@@ -8,11 +8,14 @@
  *
  * An allocator can keep a thread waiting only where that enters the kernel, by a fault, or loses
  * its processor. Of a single access this isn't known, but of some dozens together it is: the
- * longest access among those where it was so is in the result by itself.
+ * longest access among those where it was so is in the result by itself, and so is the longest
+ * among those where the thread faulted or slept, since a processor is lost to others, too.
  *
- * usage: stall [-m MiB] [-s SECONDS] [-c wait|compact] PERCENT
+ * usage: stall [-m MiB] [-s SECONDS] [-c wait|compact | -b] PERCENT
  *
  *   -c  compact: another thread calls quire_compact() over and over; else the allocator decides
+ *   -b  another thread keeps a processor busy and touches nothing: what that alone does, on a
+ *       machine that shares its processors with others
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -68,11 +71,15 @@ static double percentile(uint64_t accesses, double share) {
   return bucket_end(BUCKETS - 1);
 }
 
-/* What grows whenever the thread faults or loses its processor. */
-static long entered(void) {
+/* What grows whenever the thread faults or sleeps, and whenever its processor is taken from it. */
+struct entered {
+  long waited, preempted;
+};
+
+static struct entered entered_now(void) {
   struct rusage usage;
   getrusage(RUSAGE_THREAD, &usage);
-  return usage.ru_minflt + usage.ru_majflt + usage.ru_nvcsw + usage.ru_nivcsw;
+  return (struct entered){usage.ru_minflt + usage.ru_majflt + usage.ru_nvcsw, usage.ru_nivcsw};
 }
 
 /* Times accesses to random objects; the longest of them in ticks. */
@@ -106,6 +113,13 @@ static void *compact_always(void *arg) {
   return NULL;
 }
 
+static void *compute_always(void *arg) {
+  (void)arg;
+  while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+  }
+  return NULL;
+}
+
 /* Begins as pattern and counts the accesses; `expected` says by how much. */
 static size_t miscounted(const struct sparse_heap *heap, const uint32_t *expected,
                          const uint64_t *first) {
@@ -120,16 +134,19 @@ int main(int argc, char **argv) {
   size_t mib = 512, seconds = 10;
   enum sparse_call call = CALL_NOTHING;
   struct sparse_heap heap;
-  pthread_t compactor;
+  pthread_t other;
+  bool busy = false;
   int option;
 
-  while ((option = getopt(argc, argv, "m:s:c:")) != -1) {
+  while ((option = getopt(argc, argv, "m:s:c:b")) != -1) {
     if (option == 'm') mib = strtoul(optarg, NULL, 10);
     if (option == 's') seconds = strtoul(optarg, NULL, 10);
+    if (option == 'b') busy = true;
     if (option == '?' || (option == 'c' && !sparse_call_named(optarg, &call))) return 2;
   }
-  if (optind != argc - 1 || mib == 0 || seconds == 0 || call == CALL_TRIM) {
-    fputs("usage: stall [-m MiB] [-s SECONDS] [-c wait|compact] PERCENT\n", stderr);
+  if (optind != argc - 1 || mib == 0 || seconds == 0 || call == CALL_TRIM ||
+      (busy && call != CALL_NOTHING)) {
+    fputs("usage: stall [-m MiB] [-s SECONDS] [-c wait|compact | -b] PERCENT\n", stderr);
     return 2;
   }
   sparse_prepare(&heap, mib << 20, 11);
@@ -146,17 +163,22 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < live; i++) first[i] = *sparse_live(&heap, i);
   struct memory before = memory_now();
 
-  if (call == CALL_COMPACT && pthread_create(&compactor, NULL, compact_always, NULL) != 0) return 3;
+  bool beside = call == CALL_COMPACT || busy;
+  if (beside && pthread_create(&other, NULL, busy ? compute_always : compact_always, NULL) != 0)
+    return 3;
   struct rng rng = rng_seed(5);
-  uint64_t accesses = 0, longest = 0, longest_entered = 0;
+  uint64_t accesses = 0, longest = 0, longest_entered = 0, longest_waited = 0;
   uint64_t start = now_ns(), end = start + seconds * 1000000000ull, first_tick = ticks();
-  long before_batch = entered();
+  struct entered before_batch = entered_now();
   while (now_ns() < end) {
     for (int i = 0; i < BATCHES; i++) {
       uint64_t taken = touch_some(&heap, live, &rng, expected);
-      long now = entered();
+      struct entered now = entered_now();
+      bool waited = now.waited != before_batch.waited;
+      bool entered = waited || now.preempted != before_batch.preempted;
       if (taken > longest) longest = taken;
-      if (now != before_batch && taken > longest_entered) longest_entered = taken;
+      if (entered && taken > longest_entered) longest_entered = taken;
+      if (waited && taken > longest_waited) longest_waited = taken;
       before_batch = now;
     }
     accesses += (uint64_t)BATCH * BATCHES;
@@ -165,19 +187,20 @@ int main(int argc, char **argv) {
   struct rusage usage;
   getrusage(RUSAGE_THREAD, &usage);
   atomic_store(&stop, true);
-  if (call == CALL_COMPACT) pthread_join(compactor, NULL);
+  if (beside) pthread_join(other, NULL);
 
   struct memory after = memory_now();
   size_t damaged = sparse_damaged(&heap, 1) + miscounted(&heap, expected, first);
   printf("{\"accesses\": %" PRIu64 ", \"passes\": %zu, \"live\": %zu, \"before\": %zu, "
          "\"after\": %zu, \"mappings\": %zu, \"preempted\": %ld, \"p50\": %.1f, \"p99\": %.1f, "
          "\"p9999\": %.1f, \"max\": %.1f, \"max_entered\": %.1f, "
-         "\"verified\": %s, \"histogram\": [",
+         "\"max_waited\": %.1f, \"verified\": %s, \"histogram\": [",
          accesses, atomic_load(&passes), heap.live_bytes, memory_held(&before, &base),
          memory_held(&after, &base), memory_mappings(), usage.ru_nivcsw,
          percentile(accesses, 0.5) * ns_per_tick, percentile(accesses, 0.99) * ns_per_tick,
          percentile(accesses, 0.9999) * ns_per_tick, (double)longest * ns_per_tick,
-         (double)longest_entered * ns_per_tick, damaged == 0 ? "true" : "false");
+         (double)longest_entered * ns_per_tick, (double)longest_waited * ns_per_tick,
+         damaged == 0 ? "true" : "false");
   bool comma = false;
   for (unsigned b = 0; b < BUCKETS; b++) {
     if (histogram[b] == 0) continue;
