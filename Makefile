@@ -154,7 +154,7 @@ $(B)/bench/look: $(B)/bench/look.o
 # What only the benchmarks of compaction need.
 SPARSE := $(patsubst %,$(B)/bench/%.o,sparse_heap memory sizes)
 ON_SPARSE := $(addprefix $(B)/bench/,sparse stall chase postpeak pressure)
-COMPACTION := $(ON_SPARSE) $(addprefix $(B)/bench/,redis_load matching bitmaps.so measure tiny)
+COMPACTION := $(ON_SPARSE) $(addprefix $(B)/bench/,redis_load matching bitmaps.so measure tiny micro)
 
 $(ON_SPARSE): $(B)/bench/%: $(B)/bench/%.o $(SPARSE)
 	$(CC) $^ -lpthread -lm -ldl -o $@

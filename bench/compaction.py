@@ -19,6 +19,7 @@ import threading
 import time
 
 import allocators as alloc
+import run_micro as micro
 import run_programs as run
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -28,7 +29,8 @@ COMPACT_MAPS = 50  # per cent of them that compaction takes, by default
 SHARES = [50, 75, 90]
 AFTER_LOAD = 5.0  # seconds until redis's memory is taken
 PRESSURE_HEAP, PRESSURE_LIMIT, PRESSURE_FILE = 32, 72, 120  # MiB
-PARTS = ["matching", "sparse", "redis", "postpeak", "stall", "chase", "pressure", "overhead"]
+PARTS = ["matching", "sparse", "redis", "postpeak", "stall", "chase", "pressure", "overhead",
+         "micro"]
 
 
 class Variant(alloc.Allocator):
@@ -189,6 +191,7 @@ def run_measured(off, redis, quick):
         server = redis.start(dumping)
         try:
             load_redis(server, quick)
+            held = redis_memory(server.process.pid)["held"]
             os.kill(server.process.pid, signal.SIGUSR2)
             deadline = time.monotonic() + 30
             while not os.path.exists(path):
@@ -199,7 +202,7 @@ def run_measured(off, redis, quick):
             server.stop()
         done = subprocess.run([os.path.join(alloc.OUT, "matching"), "-b", path, "-t",
                                "5" if quick else "120"], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    return {**json.loads(done.stdout), "held": held}
 
 
 class Dumping(Variant):
@@ -460,6 +463,7 @@ def main():
     quires = [n for n in found if n.startswith("quire")]
     on_off = [n for n in ("quire", "quire-off") if n in found]
     whole_programs = run.programs(quick) if "overhead" in parts else []
+    micro_names = micro.list_benchmarks("") if "micro" in parts else []
 
     def in_turn(names, turn):
         return [found[n] for n in alloc.rotated(names, turn)] if names else []
@@ -514,6 +518,10 @@ def main():
             for number, program in enumerate(whole_programs):
                 for variant in in_turn(on_off, turn + number):
                     keep(f"overhead/{program.name}", variant.name, run_overhead(variant, program))
+            for number, name in enumerate(micro_names):
+                for variant in in_turn(on_off, turn + number):
+                    keep(f"micro/{micro.base_name(name)}", variant.name,
+                         micro.run_one(variant, name, 0.03 if quick else 0.1))
             save()
             print(f"compaction: round {turn + 1} of {rounds} done after "
                   f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

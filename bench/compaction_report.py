@@ -72,13 +72,30 @@ def overheads(results):
     return found
 
 
+def micro_overheads(results):
+    """{benchmark: time with compact:auto to compact:off, the median of the rounds' ratios}"""
+    return {part.removeprefix("micro/"):
+            median(on / off for on, off in zip(runs["quire"], runs["quire-off"]))
+            for part, runs in results.items()
+            if part.startswith("micro/") and {"quire", "quire-off"} <= set(runs)}
+
+
 def overhead_bars(results):
+    checked, missing = [], []
     found = overheads(results)
-    if not found:
-        return [], ["whole programs, compact:auto to compact:off"]
-    return [Bar(f"whole programs, {text}, compact:auto to compact:off", 1.01,
-                geometric_mean(r[key] for r in found.values()))
-            for key, text in (("wall", "time"), ("cpu", "processor time"))], []
+    for key, text in (("wall", "time"), ("cpu", "processor time")):
+        text = f"whole programs, {text}, compact:auto to compact:off"
+        if found:
+            checked.append(Bar(text, 1.01, geometric_mean(r[key] for r in found.values())))
+        else:
+            missing.append(text)
+    found = micro_overheads(results)
+    if found:
+        checked.append(Bar("micro-benchmarks, compact:auto to compact:off", 1.01,
+                           geometric_mean(found.values())))
+    else:
+        missing.append("micro-benchmarks, compact:auto to compact:off")
+    return checked, missing
 
 
 def bars(results):
@@ -245,18 +262,17 @@ def measured_text(runs, measured):
 allocator (`bench/bitmaps.c`, `bench/matching.c`). Slabs of slots up to 1 KiB have {frames("frames")}, in which
 {mib(measured["live"])} live. Discarding what is empty leaves {frames("discard")}, greedy matching of single frames
 {frames("greedy")}, slow search {frames("better")}; without a gap it would be {frames("bound")}. """
-    if {"quire", "quire-off"} <= set(runs):
-        saved = (middle(runs["quire-off"], lambda r: r["held"])
-                 - middle(runs["quire"], lambda r: r["held"]))
+    if "quire" in runs:
+        saved = measured["held"] - middle(runs["quire"], lambda r: r["held"])
         possible = (measured["frames"] - measured["better"]) * 4096
         text += f"""Compaction saved {mib(saved)} of the {mib(possible)} that the slow search does:
-{100 * saved / possible:.0f} %.
-"""
-    if {"jemalloc", "quire-off"} <= set(runs):
+{100 * saved / possible:.0f} %. """
+    if "jemalloc" in runs:
         base = middle(runs["jemalloc"], lambda r: r["held"])
-        rest = middle(runs["quire-off"], lambda r: r["held"]) - measured["frames"] * 4096
-        text += f"""With the {mib(rest)} that redis has beside these slabs, slow search would make
-{(rest + measured["better"] * 4096) / base:.2f} of jemalloc's memory, and no gap at all {(rest + measured["bound"] * 4096) / base:.2f}.
+        rest = measured["held"] - measured["frames"] * 4096
+        best, packed = ((rest + measured[k] * 4096) / base for k in ("better", "bound"))
+        text += f"""With the {mib(rest)} that this redis has beside the slabs, slow search would make
+{best:.2f} of jemalloc's memory, and no gap at all {packed:.2f}.
 """
     return text + "\n"
 
@@ -439,7 +455,18 @@ def overhead_section(results):
 
 The whole programs of `make bench`, with compact:auto and compact:off in turn: medians of the rounds' ratios.
 
-""" + table(["", "time", "processor time"], rows)
+""" + table(["", "time", "processor time"], rows) + micro_text(results)
+
+
+def micro_text(results):
+    ranked = sorted(micro_overheads(results).items(), key=lambda item: item[1])
+    if not ranked:
+        return ""
+    (low, least), (high, most) = ranked[0], ranked[-1]
+    return f"""
+Its {len(ranked)} micro-benchmarks likewise: {geometric_mean(r for _, r in ranked):.3f} in the geometric mean; the middle one is at
+{median(r for _, r in ranked):.3f}, the extremes are `{low}` at {least:.2f} and `{high}` at {most:.2f}.
+"""
 
 
 def header(kept):
