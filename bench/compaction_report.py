@@ -295,6 +295,11 @@ last thread is back at its steady state; 10 s later:
         "\n![after a peak](compaction-postpeak.svg)\n"
 
 
+def over(run, ns):
+    """Accesses that took longer, by the buckets that end beyond."""
+    return sum(count for end, count in run["histogram"] if end > ns)
+
+
 def stall_section(results):
     runs = results.get("stall")
     if not runs:
@@ -306,10 +311,12 @@ def stall_section(results):
                microseconds(max(r["max_waited"] for r in runs[n])),
                microseconds(median(r["max_waited"] for r in runs[n])),
                microseconds(max(r["max"] for r in runs[n])),
+               f"{sum(over(r, 1e6) for r in runs[n])}",
                f"{middle(runs[n], lambda r: r['preempted']):.0f}",
                f"{middle(runs[n], lambda r: r['before']) / 2**20:.0f}",
                f"{middle(runs[n], lambda r: r['after']) / 2**20:.0f}"] for n in named(runs)]
-    return """## Stalls
+    millions = min(sum(r["accesses"] for r in rs) for rs in runs.values()) / 1e6
+    return f"""## Stalls
 
 A thread reads and writes random live objects of a heap of which 75 % were freed, and each access is
 timed. *off* is the same without compaction, *off-busy* the same with a thread beside it that keeps the
@@ -318,11 +325,12 @@ are medians of the rounds. Compaction can keep a thread waiting only where it fa
 processor; the *longest* is of accesses among which (64 together) it did, of all rounds and the
 median of the rounds' longest, and that is what the bar is about. *Waited* is of those among which it
 faulted or slept: what moving memory can do, without what the scheduler does. The longest of *any* has
-what a shared machine does to all its threads in it. *preempted*, how
-often the thread lost its processor; memory in MiB before and after.
+what a shared machine does to all its threads in it, and so has *over 1 ms*: how many of all rounds'
+{millions:.0f} million accesses and more took longer. *preempted*, how often the thread lost its processor;
+memory in MiB before and after.
 
 """ + table(["", "p50", "p99", "p99.99", "longest", "median", "waited", "median", "any",
-             "preempted", "before", "after"], rows) + \
+             "over 1 ms", "preempted", "before", "after"], rows) + \
         "\n![stalls](compaction-stall.svg)\n"
 
 
