@@ -393,14 +393,14 @@ def lines_plot(path, title, x_label, y_label, series, log=""):
               f"set output '{path}'", f"set title '{title}' noenhanced", "set grid lc rgb '#dddddd'",
               f"set xlabel '{x_label}' noenhanced", f"set ylabel '{y_label}' noenhanced",
               "set key outside right noenhanced"]
-    script.append(f"set logscale {log}" if log else "set yrange [0:*]")
+    script += [f"set logscale {log}", "set format y '%g'"] if log else ["set yrange [0:*]"]
     drawn, data = [], []
     for name, points in series.items():
         width = 2.5 if name == "quire" else 1.5
         colour = COLOURS[name.split(",")[0]]
         dashes = " dt 2" if name.endswith(", live") else ""
         drawn.append(f"'-' with lines lw {width} lc rgb '{colour}'{dashes} title '{name}'")
-        data += [f"{x:.4f} {y:.6f}" for x, y in points] + ["e"]
+        data += [f"{x:.4f} {y:.9g}" for x, y in points] + ["e"]
     plots.gnuplot("\n".join(script) + "\nplot " + ", ".join(drawn) + "\n" + "\n".join(data) + "\n")
 
 
