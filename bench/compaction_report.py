@@ -173,8 +173,8 @@ def bars_section(checked, missing):
             for b in checked]
     text = ("## The bars\n\nWhat compaction is to reach, and what it reached in this run: medians of "
             "the rounds, judged as printed. Beside a stall is what the same program saw without "
-            "compaction, alone and beside a thread that keeps a processor busy.\n\n" + table(["", "at most", "measured", "", ""],
-                                                         rows, 2))
+            "compaction, alone and beside a thread that keeps a processor busy.\n\n"
+            + table(["", "at most", "measured", "", ""], rows, 2))
     if missing:
         text += "\nNot measured in this run: " + "; ".join(missing) + ".\n"
     return text + notes("compaction-notes.md")
