@@ -75,7 +75,7 @@ enum phase { IDLE, OWNED, SCORE, CONVERT, LIST, EMPTY, COLLAPSE };
 struct list_entry {
   uint32_t pfn;
   uint16_t room; /* free slots */
-  uint8_t size_class, level, nframes;
+  uint8_t size_class, level, runs;
   bool small, home;
 };
 
@@ -104,7 +104,7 @@ static struct {
   struct host_list lists[COMPACT_CLASSES];
   uint32_t *guests; /* first frames of who is to be emptied (LIST); NULL: no list */
   uint32_t nguests, guest_at;
-  size_t guest_frames; /* of those that are left and may be moved */
+  size_t runs; /* that all who may be moved would take; in EMPTY, those that are left */
   uintptr_t waiters[WAITERS_MAX];
   unsigned nwaiters;
   void *scratch;
@@ -177,9 +177,26 @@ static bool is_small(const struct owner_view *view) {
   return view->slots != 0 && view->object_size <= COMPACT_SLOT_MAX;
 }
 
+/* Mappings that it would take to empty it: where most frames hold something a run is of two frames
+ * by experience, and where few do none is without an object. */
+static size_t runs_of(const struct owner_view *view) {
+  size_t taken = view->slots - view->free_slots;
+  size_t touched = taken * (FRAME_SIZE + view->object_size) / FRAME_SIZE;
+  return is_small(view) ? size_min(view->nframes / 2, touched) : 0;
+}
+
+struct content {
+  size_t live; /* that hugepages of hosts can have */
+  size_t runs;
+};
+
 /* What lives in guests is counted in their hosts. */
-static bool add_live(pfn_t pfn, const struct owner_view *view, void *arg) {
-  if (is_small(view) && zone_backing(pfn) != ZONE_GUEST) *(size_t *)arg += live_bytes(view);
+static bool add_content(pfn_t pfn, const struct owner_view *view, void *arg) {
+  struct content *content = arg;
+  enum zone_backing backing = zone_backing(pfn);
+  if (backing != ZONE_GUEST && is_small(view) && view->object_size <= COMPACT_HUGE_MAX)
+    content->live += live_bytes(view);
+  if (backing == ZONE_PLAIN) content->runs += runs_of(view);
   return true;
 }
 
@@ -189,13 +206,13 @@ static unsigned level_of(const struct hugepage *hp) {
 
 static void score(uint32_t n) {
   struct hugepage *hp = &arena.hugepages[n];
-  size_t live = 0;
+  struct content content = {0};
   if (load_relaxed(&hp->node) != pass.node) return;
   if (hp->skip > 0) hp->skip--;
   hp->score = 0;
   if (!is_candidate(hp)) return;
-  (void)each_owner((hpn_t){n}, add_live, &live);
-  hp->score = (uint16_t)size_min(live / 1024, HUGEPAGE_SIZE / 1024);
+  (void)each_owner((hpn_t){n}, add_content, &content);
+  hp->score = (uint16_t)size_min(content.live / 1024, HUGEPAGE_SIZE / 1024);
   unsigned full = HUGEPAGE_SIZE / 1024 * FILL_PERCENT / 100;
   if (is_zone(hp)) {
     pass.room_kib += hp->score < full ? full - hp->score : 0;
@@ -203,6 +220,7 @@ static void score(uint32_t n) {
     pass.histogram[level_of(hp)]++;
     pass.nsource++;
   }
+  pass.runs += content.runs;
 }
 
 /* ---- CONVERT ---- */
@@ -325,17 +343,13 @@ static size_t mappings_allowed(void) {
   return most > zone.mappings ? most - zone.mappings : 0;
 }
 
-/* Half of the frames hold something, by experience. */
-static size_t frames_to_map(size_t nframes) { return nframes / 2; }
-
 /* With few mappings runs are long, so fewer of them fit onto a host: more hosts are needed than
  * room, and the lone ones that make up for it would each take mappings, too. */
 static unsigned huge_share(void) {
-  size_t frames = frames_to_map((size_t)pass.nsource * HUGEPAGE_FRAMES);
-  size_t mappings = mappings_allowed();
-  if (frames <= mappings) return HUGE_SHARE;
-  if (frames >= 2 * mappings) return HUGE_SHARE_FEW;
-  return HUGE_SHARE + (unsigned)((HUGE_SHARE_FEW - HUGE_SHARE) * (frames - mappings) / mappings);
+  size_t runs = pass.runs, mappings = mappings_allowed();
+  if (runs <= mappings) return HUGE_SHARE;
+  if (runs >= 2 * mappings) return HUGE_SHARE_FEW;
+  return HUGE_SHARE + (unsigned)((HUGE_SHARE_FEW - HUGE_SHARE) * (runs - mappings) / mappings);
 }
 
 static void begin_convert(void) {
@@ -378,7 +392,7 @@ static bool collect_owner(pfn_t pfn, const struct owner_view *view, void *arg) {
       .room = (uint16_t)size_min(view->free_slots, UINT16_MAX),
       .size_class = (uint8_t)memdesc_class(memmap_peek(pfn)),
       .level = (uint8_t)((view->slots - view->free_slots) * (SCORE_LEVELS - 1) / view->slots),
-      .nframes = (uint8_t)view->nframes,
+      .runs = (uint8_t)runs_of(view),
       .small = is_small(view),
       .home = zone_has_home(pfn, view->nframes),
   };
@@ -412,7 +426,7 @@ static void add_to_list(const struct list_entry *e) {
     host_list_add(&pass.lists[e->size_class], (pfn_t){e->pfn}, e->room);
   } else if (e->level * 100 <= SCORE_LEVELS * DENSE_PERCENT) {
     pass.guests[pass.nguests++] = e->pfn;
-    if (e->small) pass.guest_frames += e->nframes;
+    pass.runs += e->runs;
   }
 }
 
@@ -421,6 +435,7 @@ static bool make_lists(void) {
   struct collect c = {0};
   size_t total = 0;
   memset(pass.lists, 0, sizeof pass.lists);
+  pass.runs = 0;
   each_slab_hugepage(count_owner, NULL);
   for (unsigned k = 0; k < COMPACT_CLASSES; k++) total += pass.lists[k].most;
   const size_t each = sizeof(struct list_entry) + 2 * sizeof(uint32_t) + sizeof(uint16_t);
@@ -449,9 +464,9 @@ static bool make_lists(void) {
 
 /* Most runs are longer than the shortest. */
 static unsigned shortest_run(void) {
-  size_t mappings = mappings_allowed(), frames = frames_to_map(pass.guest_frames);
+  size_t mappings = mappings_allowed();
   unsigned shortest = 1;
-  while (shortest < LONGEST_RUN && frames / shortest > mappings) shortest *= 2;
+  while (shortest < LONGEST_RUN && pass.runs / shortest > mappings) shortest *= 2;
   return shortest;
 }
 
@@ -469,18 +484,21 @@ static bool too_dense(const struct owner_view *view) {
          (view->slots - view->free_slots) * 100 > view->slots * (size_t)DENSE_PERCENT;
 }
 
-/* One owner; the frames that it has from pfn on. */
-static size_t empty_owner(pfn_t pfn) {
+/* One owner: the runs that it was thought to take. pfn goes to its end. */
+static size_t empty_owner(pfn_t *pfn) {
   struct owner_view view;
   const struct owner_ops *ops;
+  pfn_t from = *pfn;
   void *owner;
-  if (!look(pfn, &owner, &ops, &view)) return 1;
-  size_t n = view.first.n + view.nframes + view.nguard - pfn.n;
-  if (too_dense(&view) || ops->migrate == NULL) return n;
-  if (pass.m.mesh && is_waited_on(view.first, view.nframes)) return n;
+  *pfn = pfn_add(from, 1);
+  if (!look(from, &owner, &ops, &view)) return 0;
+  *pfn = pfn_add(view.first, view.nframes + view.nguard);
+  size_t runs = runs_of(&view);
+  if (too_dense(&view) || ops->migrate == NULL) return runs;
+  if (pass.m.mesh && is_waited_on(view.first, view.nframes)) return runs;
   pass.m.mappings_left = pass.m.mesh ? mappings_allowed() : 0;
   frames_lock_discard();
-  enum owner_verdict verdict = ops->isolate(owner, pfn);
+  enum owner_verdict verdict = ops->isolate(owner, from);
   if (verdict == OWNER_DONE) {
     (void)ops->migrate(owner, &pass.m);
     ops->put_back(owner);
@@ -488,15 +506,15 @@ static size_t empty_owner(pfn_t pfn) {
     pass.m.pinned++;
   }
   frames_unlock_discard();
-  return n;
+  return runs;
 }
 
 static bool empty_guest(void) {
   if (pass.guest_at == pass.nguests) return false;
   /* Again and again, by the mappings and the frames that are left. */
   if (pass.guest_at % GUESTS_BETWEEN == 0 && !pass.again) pass.m.shortest = shortest_run();
-  size_t n = empty_owner((pfn_t){pass.guests[pass.guest_at++]});
-  pass.guest_frames -= size_min(n, pass.guest_frames);
+  pfn_t pfn = {pass.guests[pass.guest_at++]};
+  pass.runs -= size_min(empty_owner(&pfn), pass.runs);
   return true;
 }
 
@@ -508,7 +526,7 @@ static bool empty_next(void) {
     pass.pfn = hugepage_pfn((hpn_t){pass.sources.at++});
     pass.end = pfn_add(pass.pfn, HUGEPAGE_FRAMES);
   }
-  pass.pfn = pfn_add(pass.pfn, empty_owner(pass.pfn));
+  (void)empty_owner(&pass.pfn);
   return true;
 }
 
@@ -560,7 +578,7 @@ static void begin_node(unsigned node) {
   pass.at = pass.nsource = 0;
   pass.guests = NULL;
   pass.nguests = pass.guest_at = 0;
-  pass.guest_frames = 0;
+  pass.runs = 0;
   pass.room_kib = 0;
   pass.again = false;
   pass.m.mesh = pass.mesh;

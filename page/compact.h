@@ -18,10 +18,13 @@
 
 enum {
   COMPACT_CLASSES = 256, /* as many as a memdesc can tell apart */
-  /* Larger slots are left where they are: programs protect such memory, or have the kernel write
-   * into it for long, and there is little to gain, since a frame of them is either empty or full.
-   */
-  COMPACT_SLOT_MAX = 1024,
+  /* Larger slots are left where they are: one may have a page to itself, which programs protect or
+   * have the kernel write to for long, and there is little to gain, since most of their frames are
+   * either empty or full. */
+  COMPACT_SLOT_MAX = 3584,
+  /* Slabs of these lie together, and whole hugepages of them become hosts; then idle frames have
+   * memory, too. Of larger slots many frames are idle, and better given back. */
+  COMPACT_HUGE_MAX = 1024,
 };
 
 struct host_list {

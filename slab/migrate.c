@@ -671,6 +671,7 @@ static void become_host(struct plan *plan, struct migration *m) {
 /* Where mappings are plenty, a slab most of which fits is a guest with that and a host with the
  * rest; with few it is better a whole guest or a whole host, of one mapping. */
 static void mesh(struct slab *guest, struct migration *m) {
+  _Static_assert(MIXED_TENTHS < 10, "what is mixed has a run, and so records");
   struct plan plan;
   make_plan(&plan, guest, m);
   uint32_t rest = plan.live & ~placed_frames(&plan);

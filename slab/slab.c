@@ -40,9 +40,9 @@ static void free_all_slots(struct slab *slab) {
   }
 }
 
-/* Slabs that compaction can move lie together; of the others it can make no hosts. */
+/* Of the others compaction can make no hugepages of hosts. */
 static enum frames_kind kind_of(const struct size_class *c) {
-  return c->size <= COMPACT_SLOT_MAX ? FRAMES_SLAB : FRAMES_FOLIO;
+  return c->size <= COMPACT_HUGE_MAX ? FRAMES_SLAB : FRAMES_FOLIO;
 }
 
 struct slab *slab_new(unsigned size_class) {

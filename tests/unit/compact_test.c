@@ -226,11 +226,15 @@ static size_t held_for_nothing(void) {
   return n;
 }
 
+static bool is_plain(const struct object *o) {
+  return zone_is_plain(arena_pfn(o->p), frames_of(class_size(o->size_class)));
+}
+
 /* Slots that are too large to be moved: their idle frames go, also where others are meshed. */
 static void large_slots_are_hollowed(void) {
   begin();
   struct random r = {7};
-  static const size_t sizes[] = {240, 1500, 6000, 20000, 65536};
+  static const size_t sizes[] = {240, 3800, 6000, 20000, 65536};
   for (unsigned i = 0; i < array_size(sizes); i++) get(sizes[i], ((size_t)2 << 20) / sizes[i]);
   thin_out(&r, nobjects / 10);
   (void)bin_trim(true);
@@ -239,7 +243,32 @@ static void large_slots_are_hollowed(void) {
   run_pass(true);
   CU_ASSERT_TRUE(stats_now().meshed > 0);
   CU_ASSERT_EQUAL(held_for_nothing(), 0);
+  for (size_t i = 0; i < nobjects; i++)
+    CU_ASSERT_TRUE(objects[i].size_class == class_of(240) || is_plain(&objects[i]));
   end();
+}
+
+/* Slots of some KiB are moved, too, slab by slab: no hugepage of theirs becomes hosts. */
+static void middling_slots_are_meshed(void) {
+  size_t left[2];
+  for (int mesh = 0; mesh < 2; mesh++) {
+    begin();
+    struct random r = {7};
+    static const size_t sizes[] = {1152, 1664, 2048, 2816, 3584};
+    for (unsigned i = 0; i < array_size(sizes); i++) get(sizes[i], ((size_t)2 << 20) / sizes[i]);
+    thin_out(&r, nobjects / 10);
+    (void)bin_trim(true);
+    (void)frames_purge(0);
+    run_pass(mesh);
+    CU_ASSERT_EQUAL(stats_now().converted, 0);
+    CU_ASSERT_EQUAL(stats_now().meshed > 0, mesh);
+    CU_ASSERT_TRUE(intact());
+    for (size_t i = 0; i < nobjects; i++) put(i);
+    CU_ASSERT_TRUE(intact());
+    left[mesh] = held();
+    end();
+  }
+  CU_ASSERT_TRUE(left[true] * 10 < left[false] * 8);
 }
 
 static void unasked_no_zone_is_opened(void) {
@@ -294,27 +323,34 @@ static void the_budget_of_mappings_is_kept(void) {
   CU_ASSERT_TRUE(gained[1] <= gained[2] && gained[2] <= gained[3] && gained[0] < gained[3]);
 }
 
-static uint64_t converted_with(size_t mappings) {
+static uint64_t converted_with(unsigned percent, size_t mappings) {
   struct random r = {5};
   begin();
   fake_zone.max_mappings = 2 * mappings;
   get(240, (8 << 20) / 240);
   get(1024, (8 << 20) / 1024);
-  thin_out(&r, nobjects * 4 / 10);
+  thin_out(&r, nobjects * percent / 100);
   run_pass(true);
   uint64_t converted = stats_now().converted;
   end();
   return converted;
 }
 
-/* Of 4,096 frames half are thought to need a mapping. */
+/* Of 4,096 frames with something in most of them half are thought to need a mapping. */
 static void few_mappings_make_more_hosts(void) {
-  uint64_t plenty = converted_with(30000), enough = converted_with(2200);
-  uint64_t fewer = converted_with(1500), few = converted_with(900), fewest = converted_with(200);
+  uint64_t plenty = converted_with(40, 30000), enough = converted_with(40, 2200);
+  uint64_t fewer = converted_with(40, 1500), few = converted_with(40, 900);
   CU_ASSERT_EQUAL(plenty, enough);
   CU_ASSERT_TRUE(enough <= fewer && fewer <= few);
   CU_ASSERT_TRUE(plenty < few);
-  CU_ASSERT_EQUAL(few, fewest);
+  CU_ASSERT_EQUAL(few, converted_with(40, 200));
+}
+
+/* Of as many with 860 objects in them, no more than these touch. */
+static void few_objects_need_few_mappings(void) {
+  uint64_t plenty = converted_with(2, 30000);
+  CU_ASSERT_EQUAL(plenty, converted_with(2, 1100));
+  CU_ASSERT_TRUE(plenty < converted_with(2, 400));
 }
 
 /* A budget of nothing is one unit of work at a time; all are done in the end. */
@@ -617,10 +653,12 @@ static const struct unit_test tests[] = {
     {"a_dense_heap_is_left_alone", a_dense_heap_is_left_alone},
     {"without_a_zone_it_hollows", without_a_zone_it_hollows},
     {"large_slots_are_hollowed", large_slots_are_hollowed},
+    {"middling_slots_are_meshed", middling_slots_are_meshed},
     {"unasked_no_zone_is_opened", unasked_no_zone_is_opened},
     {"pinned_slabs_are_left_alone", pinned_slabs_are_left_alone},
     {"the_budget_of_mappings_is_kept", the_budget_of_mappings_is_kept},
     {"few_mappings_make_more_hosts", few_mappings_make_more_hosts},
+    {"few_objects_need_few_mappings", few_objects_need_few_mappings},
     {"steps_are_short_and_add_up", steps_are_short_and_add_up},
     {"the_program_goes_on_between_steps", the_program_goes_on_between_steps},
     {"dense_hugepages_become_hosts_whole", dense_hugepages_become_hosts_whole},
