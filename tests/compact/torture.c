@@ -220,8 +220,9 @@ static void pass_on(struct owner *o, struct cell *c) {
 static unsigned some_size(struct owner *o) {
   unsigned kind = pick(o, 1000);
   if (kind < 600) return 16 + pick(o, 240);
-  if (kind < 985) return 16 + pick(o, 1009);
-  if (kind < 999) return 1025 + pick(o, 7000);
+  if (kind < 950) return 16 + pick(o, 1009);
+  if (kind < 990) return 1025 + pick(o, 2560);
+  if (kind < 999) return 3585 + pick(o, 4440);
   return 8192 + pick(o, 250000);
 }
 
