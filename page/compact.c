@@ -15,8 +15,10 @@
  *   without a zone: OWNED -> SCORE -> EMPTY -> over
  *
  * Whole hugepages of hosts are the aim, since they stay mapped by one entry, and as many are made
- * as would hold most of what lives, and more where mappings are few. What is left are classes of
- * which they hold too little; a lone host costs no memory but a mapping.
+ * as would hold most of what lives, and more where mappings are few. But a hugepage has hosts of
+ * many classes, and those of a class that has less to move than others would stay empty: none is
+ * made of which half the room would be for such classes. What is left are classes of which they
+ * hold too little; a lone host costs no memory but a mapping.
  *
  * CONVERT's scanner goes by the hugepages' score, in SCORE_LEVELS steps, from the densest down. So
  * does EMPTY's by the owners' fullness when it meshes, as who packs a box puts the bulky things in
@@ -95,10 +97,13 @@ static struct {
   pfn_t pfn, end;                   /* frames of the hugepage that is being emptied */
   uint32_t at;                      /* hugepage, for phases that go through all */
   uint32_t wanted;                  /* hugepages to convert */
+  unsigned share;                   /* per cent of the hosts needed that these are to make */
   uint32_t histogram[SCORE_LEVELS]; /* hugepages that are not the zone's, by score */
   uint32_t nsource;                 /* of these, still to be gone through */
   bool again;                       /* a round with shorter runs */
   uint64_t room_kib;                /* that the zone's hugepages are expected to have */
+  size_t need[COMPACT_CLASSES];     /* bytes that live in sparse slabs of a class, */
+  size_t room[COMPACT_CLASSES];     /* and for which its hosts in the zone's hugepages have room */
   size_t owned;                     /* frames that owners by callbacks emptied */
   struct migration m;
   struct host_list lists[COMPACT_CLASSES];
@@ -185,6 +190,18 @@ static size_t runs_of(const struct owner_view *view) {
   return is_small(view) ? size_min(view->nframes / 2, touched) : 0;
 }
 
+/* Full enough to be left as it is. */
+static bool too_dense(const struct owner_view *view) {
+  return view->slots == 0 ||
+         (view->slots - view->free_slots) * 100 > view->slots * (size_t)DENSE_PERCENT;
+}
+
+/* Bytes of guests that this one is expected to take. */
+static size_t room_of(const struct owner_view *view) {
+  size_t full = view->slots * view->object_size * FILL_PERCENT / 100, live = live_bytes(view);
+  return is_small(view) && full > live ? full - live : 0;
+}
+
 struct content {
   size_t live; /* that hugepages of hosts can have */
   size_t runs;
@@ -194,9 +211,15 @@ struct content {
 static bool add_content(pfn_t pfn, const struct owner_view *view, void *arg) {
   struct content *content = arg;
   enum zone_backing backing = zone_backing(pfn);
-  if (backing != ZONE_GUEST && is_small(view) && view->object_size <= COMPACT_HUGE_MAX)
-    content->live += live_bytes(view);
-  if (backing == ZONE_PLAIN) content->runs += runs_of(view);
+  unsigned size_class = memdesc_class(memmap_peek(pfn));
+  if (backing == ZONE_GUEST || !is_small(view)) return true;
+  if (view->object_size <= COMPACT_HUGE_MAX) content->live += live_bytes(view);
+  if (backing == ZONE_HOME) {
+    pass.room[size_class] += room_of(view);
+  } else {
+    content->runs += runs_of(view);
+    if (!too_dense(view)) pass.need[size_class] += live_bytes(view);
+  }
   return true;
 }
 
@@ -352,17 +375,47 @@ static unsigned huge_share(void) {
   return HUGE_SHARE + (unsigned)((HUGE_SHARE_FEW - HUGE_SHARE) * (runs - mappings) / mappings);
 }
 
+struct offer {
+  size_t room, needed;
+};
+
+static bool add_offer(pfn_t pfn, const struct owner_view *view, void *arg) {
+  struct offer *offer = arg;
+  unsigned size_class = memdesc_class(memmap_peek(pfn));
+  size_t room = room_of(view);
+  offer->room += room;
+  if (pass.need[size_class] * pass.share / 100 > pass.room[size_class]) offer->needed += room;
+  return true;
+}
+
+/* Would at least half of its room be filled? */
+static bool is_needed(hpn_t hpn) {
+  struct offer offer = {0};
+  (void)each_owner(hpn, add_offer, &offer);
+  return offer.needed * 2 >= offer.room;
+}
+
+/* It has room for what lives in it, too, which needs no other any more. */
+static bool now_host(pfn_t pfn, const struct owner_view *view, unused void *arg) {
+  unsigned size_class = memdesc_class(memmap_peek(pfn));
+  pass.room[size_class] += room_of(view) + (too_dense(view) ? 0 : live_bytes(view));
+  return true;
+}
+
 static void begin_convert(void) {
   pass.phase = CONVERT;
+  pass.share = huge_share();
   pass.hosts = (struct scanner){fullest_host_level(), 0};
-  pass.wanted = (hosts_needed() * huge_share() + 99) / 100;
+  pass.wanted = (hosts_needed() * pass.share + 99) / 100;
 }
 
 /* False when the phase is over. */
 static bool convert_next(void) {
   if (pass.wanted == 0 || pass.nsource < 2 || !find_source(&pass.hosts, true, true)) return false;
   hpn_t hpn = {pass.hosts.at++};
-  if (convert(hpn)) pass.wanted--;
+  if (!is_needed(hpn) || !convert(hpn)) return true;
+  (void)each_owner(hpn, now_host, NULL);
+  pass.wanted--;
   return true;
 }
 
@@ -479,11 +532,6 @@ static void begin_empty(void) {
   pass.m.unplaced = 0;
 }
 
-static bool too_dense(const struct owner_view *view) {
-  return view->slots == 0 ||
-         (view->slots - view->free_slots) * 100 > view->slots * (size_t)DENSE_PERCENT;
-}
-
 /* One owner: the runs that it was thought to take. pfn goes to its end. */
 static size_t empty_owner(pfn_t *pfn) {
   struct owner_view view;
@@ -580,6 +628,8 @@ static void begin_node(unsigned node) {
   pass.nguests = pass.guest_at = 0;
   pass.runs = 0;
   pass.room_kib = 0;
+  memset(pass.need, 0, sizeof pass.need);
+  memset(pass.room, 0, sizeof pass.room);
   pass.again = false;
   pass.m.mesh = pass.mesh;
   memset(pass.histogram, 0, sizeof pass.histogram);

@@ -429,6 +429,29 @@ static void dense_hugepages_become_hosts_whole(void) {
   end();
 }
 
+/* Two classes side by side, of which these shares live. */
+static uint64_t converted_of(unsigned percent_240, unsigned percent_1024) {
+  struct random r = {5};
+  begin();
+  for (int i = 0; i < 32; i++) {
+    get(240, ((size_t)256 << 10) / 240);
+    get(1024, 256);
+  }
+  for (size_t i = nobjects; i-- > 0;)
+    if (random_below(&r, 100) >= (words_of(&objects[i]) < 64 ? percent_240 : percent_1024)) put(i);
+  run_pass(true);
+  uint64_t converted = stats_now().converted;
+  CU_ASSERT_TRUE(intact());
+  end();
+  return converted;
+}
+
+/* What lives in them is as much; but the sparse class would fill a few hosts only. */
+static void hosts_are_made_for_the_classes_that_need_them(void) {
+  uint64_t alike = converted_of(35, 35), apart = converted_of(5, 65);
+  CU_ASSERT_TRUE(apart >= 1 && apart < alike);
+}
+
 enum { FIRST_LIFTS = 16 }; /* by which it has learnt what they take */
 
 static size_t longest_lift, lifts;
@@ -662,6 +685,8 @@ static const struct unit_test tests[] = {
     {"steps_are_short_and_add_up", steps_are_short_and_add_up},
     {"the_program_goes_on_between_steps", the_program_goes_on_between_steps},
     {"dense_hugepages_become_hosts_whole", dense_hugepages_become_hosts_whole},
+    {"hosts_are_made_for_the_classes_that_need_them",
+     hosts_are_made_for_the_classes_that_need_them},
     {"pieces_are_as_short_as_the_budget_wants", pieces_are_as_short_as_the_budget_wants},
     {"what_refused_is_skipped_for_a_while", what_refused_is_skipped_for_a_while},
     {"half_a_hugepage_becomes_plain_again", half_a_hugepage_becomes_plain_again},
