@@ -379,27 +379,23 @@ struct offer {
   size_t room, needed;
 };
 
+/* Counts it as a host: its class has more room, and what lives in it needs none elsewhere. */
 static bool add_offer(pfn_t pfn, const struct owner_view *view, void *arg) {
   struct offer *offer = arg;
   unsigned size_class = memdesc_class(memmap_peek(pfn));
-  size_t room = room_of(view);
+  size_t room = room_of(view), need = pass.need[size_class] * pass.share / 100;
+  pass.room[size_class] += too_dense(view) ? 0 : live_bytes(view);
   offer->room += room;
-  if (pass.need[size_class] * pass.share / 100 > pass.room[size_class]) offer->needed += room;
+  if (need > pass.room[size_class]) offer->needed += size_min(need - pass.room[size_class], room);
+  pass.room[size_class] += room;
   return true;
 }
 
-/* Would at least half of its room be filled? */
+/* Would most of its room be filled? */
 static bool is_needed(hpn_t hpn) {
   struct offer offer = {0};
   (void)each_owner(hpn, add_offer, &offer);
-  return offer.needed * 2 >= offer.room;
-}
-
-/* It has room for what lives in it, too, which needs no other any more. */
-static bool now_host(pfn_t pfn, const struct owner_view *view, unused void *arg) {
-  unsigned size_class = memdesc_class(memmap_peek(pfn));
-  pass.room[size_class] += room_of(view) + (too_dense(view) ? 0 : live_bytes(view));
-  return true;
+  return offer.needed * 2 > offer.room;
 }
 
 static void begin_convert(void) {
@@ -413,9 +409,12 @@ static void begin_convert(void) {
 static bool convert_next(void) {
   if (pass.wanted == 0 || pass.nsource < 2 || !find_source(&pass.hosts, true, true)) return false;
   hpn_t hpn = {pass.hosts.at++};
-  if (!is_needed(hpn) || !convert(hpn)) return true;
-  (void)each_owner(hpn, now_host, NULL);
-  pass.wanted--;
+  size_t room[COMPACT_CLASSES];
+  memcpy(room, pass.room, sizeof room);
+  if (is_needed(hpn) && convert(hpn))
+    pass.wanted--;
+  else
+    memcpy(pass.room, room, sizeof room);
   return true;
 }
 
