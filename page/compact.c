@@ -102,8 +102,8 @@ static struct {
   uint32_t nsource;                 /* of these, still to be gone through */
   bool again;                       /* a round with shorter runs */
   uint64_t room_kib;                /* that the zone's hugepages are expected to have */
-  size_t need[COMPACT_CLASSES];     /* bytes that live in sparse slabs of a class, */
-  size_t room[COMPACT_CLASSES];     /* and for which its hosts in the zone's hugepages have room */
+  size_t need[COMPACT_CLASSES];     /* bytes that live in sparse plain slabs of a class, */
+  size_t room[COMPACT_CLASSES];     /* and for which its hosts have room, their own in new ones */
   size_t owned;                     /* frames that owners by callbacks emptied */
   struct migration m;
   struct host_list lists[COMPACT_CLASSES];
@@ -183,11 +183,13 @@ static bool is_small(const struct owner_view *view) {
 }
 
 /* Mappings that it would take to empty it: where most frames hold something a run is of two frames
- * by experience, and where few do none is without an object. */
+ * by experience, and where few do none is without an object. Who is a host, a guest or frozen has
+ * what it takes. */
 static size_t runs_of(const struct owner_view *view) {
   size_t taken = view->slots - view->free_slots;
   size_t touched = taken * (FRAME_SIZE + view->object_size) / FRAME_SIZE;
-  return is_small(view) ? size_min(view->nframes / 2, touched) : 0;
+  if (!is_small(view) || zone_backing(view->first) != ZONE_PLAIN) return 0;
+  return size_min((view->nframes + 1) / 2, touched);
 }
 
 /* Full enough to be left as it is. */
@@ -214,12 +216,9 @@ static bool add_content(pfn_t pfn, const struct owner_view *view, void *arg) {
   unsigned size_class = memdesc_class(memmap_peek(pfn));
   if (backing == ZONE_GUEST || !is_small(view)) return true;
   if (view->object_size <= COMPACT_HUGE_MAX) content->live += live_bytes(view);
-  if (backing == ZONE_HOME) {
-    pass.room[size_class] += room_of(view);
-  } else {
-    content->runs += runs_of(view);
-    if (!too_dense(view)) pass.need[size_class] += live_bytes(view);
-  }
+  content->runs += runs_of(view);
+  if (backing == ZONE_HOME) pass.room[size_class] += room_of(view);
+  if (backing == ZONE_PLAIN && !too_dense(view)) pass.need[size_class] += live_bytes(view);
   return true;
 }
 
@@ -391,8 +390,9 @@ static bool add_offer(pfn_t pfn, const struct owner_view *view, void *arg) {
   return true;
 }
 
-/* Would most of its room be filled? */
-static bool is_needed(hpn_t hpn) {
+/* Counts the hugepage's slabs as hosts. True when most of the room that they bring would be filled:
+ * what has none brings nothing. */
+static bool brings_needed_room(hpn_t hpn) {
   struct offer offer = {0};
   (void)each_owner(hpn, add_offer, &offer);
   return offer.needed * 2 > offer.room;
@@ -411,10 +411,10 @@ static bool convert_next(void) {
   hpn_t hpn = {pass.hosts.at++};
   size_t room[COMPACT_CLASSES];
   memcpy(room, pass.room, sizeof room);
-  if (is_needed(hpn) && convert(hpn))
+  if (brings_needed_room(hpn) && convert(hpn))
     pass.wanted--;
   else
-    memcpy(pass.room, room, sizeof room);
+    memcpy(pass.room, room, sizeof room); /* they are none */
   return true;
 }
 

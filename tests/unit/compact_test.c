@@ -226,19 +226,24 @@ static size_t held_for_nothing(void) {
   return n;
 }
 
+/* 2 MiB of slabs of each size, of which a tenth lives. */
+static void make_tenth(const size_t *sizes, unsigned n) {
+  struct random r = {7};
+  for (unsigned i = 0; i < n; i++) get(sizes[i], ((size_t)2 << 20) / sizes[i]);
+  thin_out(&r, nobjects / 10);
+  (void)bin_trim(true);
+  (void)frames_purge(0);
+}
+
 static bool is_plain(const struct object *o) {
   return zone_is_plain(arena_pfn(o->p), frames_of(class_size(o->size_class)));
 }
 
 /* Slots that are too large to be moved: their idle frames go, also where others are meshed. */
 static void large_slots_are_hollowed(void) {
-  begin();
-  struct random r = {7};
   static const size_t sizes[] = {240, 3800, 6000, 20000, 65536};
-  for (unsigned i = 0; i < array_size(sizes); i++) get(sizes[i], ((size_t)2 << 20) / sizes[i]);
-  thin_out(&r, nobjects / 10);
-  (void)bin_trim(true);
-  (void)frames_purge(0);
+  begin();
+  make_tenth(sizes, array_size(sizes));
   CU_ASSERT_TRUE(held_for_nothing() > 200);
   run_pass(true);
   CU_ASSERT_TRUE(stats_now().meshed > 0);
@@ -250,15 +255,11 @@ static void large_slots_are_hollowed(void) {
 
 /* Slots of some KiB are moved, too, slab by slab: no hugepage of theirs becomes hosts. */
 static void middling_slots_are_meshed(void) {
+  static const size_t sizes[] = {1152, 1664, 2048, 2816, 3584};
   size_t left[2];
   for (int mesh = 0; mesh < 2; mesh++) {
     begin();
-    struct random r = {7};
-    static const size_t sizes[] = {1152, 1664, 2048, 2816, 3584};
-    for (unsigned i = 0; i < array_size(sizes); i++) get(sizes[i], ((size_t)2 << 20) / sizes[i]);
-    thin_out(&r, nobjects / 10);
-    (void)bin_trim(true);
-    (void)frames_purge(0);
+    make_tenth(sizes, array_size(sizes));
     run_pass(mesh);
     CU_ASSERT_EQUAL(stats_now().converted, 0);
     CU_ASSERT_EQUAL(stats_now().meshed > 0, mesh);
