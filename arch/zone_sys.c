@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -101,6 +102,21 @@ static int linux_share(void *view, void *p, size_t length) {
   long r =
       raw_call6(SYS_mremap, (long)view, 0, (long)length, MREMAP_MAYMOVE | MREMAP_FIXED, (long)p, 0);
   return r < 0 && r > -4096 ? (int)r : 0;
+}
+
+/* How often this thread has waited for something. */
+static long sleeps(void) {
+  struct rusage usage;
+  return raw_call3(SYS_getrusage, RUSAGE_THREAD, (long)&usage, 0) == 0 ? usage.ru_nvcsw : 0;
+}
+
+/* Making a mapping and taking it away need the list for themselves, and nothing else that others
+ * have for long. Where there may be no mapping more there is no share either. */
+static bool linux_contended(void *view) {
+  long before = sleeps();
+  long r = raw_call6(SYS_mremap, (long)view, 0, 4096, MREMAP_MAYMOVE, 0, 0);
+  if (r >= 0 || r <= -4096) (void)raw_call3(SYS_munmap, r, 4096, 0);
+  return sleeps() != before;
 }
 
 static int linux_freeze(int zone, void *p, size_t length, uint64_t offset) {
@@ -337,6 +353,7 @@ const struct zone_sys_ops zone_sys_linux = {
     .view = linux_view,
     .share = linux_share,
     .freeze = linux_freeze,
+    .contended = linux_contended,
     .replace = linux_replace,
     .punch = linux_punch,
     .watch_open = linux_watch_open,

@@ -24,6 +24,9 @@ struct zone_sys_ops {
   int (*share)(void *view, void *p, size_t length);
   /* The same as a private mapping, which forked children get: a store copies the page first. */
   int (*freeze)(int zone, void *p, size_t length, uint64_t offset);
+  /* Does somebody in the kernel hold the file's list of mappings, so that share would wait? Tried
+   * with a mapping of the view's first page that is gone again on return. */
+  bool (*contended)(void *view);
   /* Gives a part of the file back; it reads as zeros. */
   int (*punch)(int zone, uint64_t offset, size_t length);
   /* A descriptor for the calls below, or negative errno: -EPERM, -ENOSYS, -ENOENT by the reason.

@@ -12,6 +12,8 @@ enum {
   RISE = 4,            /* what it takes is followed fast when it grows, by a quarter, */
   FALL = 32,           /* and slowly when it falls: it is overrated rather than underrated */
   REST_US = 500,       /* of work, after which the next lift is begun by a thread that has slept */
+  QUIET_RESTS = 10,    /* between two looks whether others have gone */
+  PATIENCE_MOST = 8,   /* looks in vain before it is done without; a quiet lift earns one */
 };
 
 /* Microseconds that lifts may take, and nanoseconds that they do, for each frame and what counts as
@@ -21,11 +23,13 @@ static struct {
   unsigned budget_us;
   uint64_t frame_ns;
   uint64_t rested_us; /* what this thread had worked when it last rested */
-} stall = {.budget_us = 200, .frame_ns = START_NS};
+  unsigned patience;
+} stall = {.budget_us = 200, .frame_ns = START_NS, .patience = PATIENCE_MOST};
 
 void lift_configure(unsigned stall_us) {
   stall.budget_us = stall_us;
   stall.frame_ns = START_NS;
+  stall.patience = PATIENCE_MOST;
 }
 
 unsigned lift_longest(void) {
@@ -74,6 +78,20 @@ static void rest_before(void) {
   stall.rested_us = sys->thread_cpu_us();
 }
 
+/* Reclaim, DAMON and the like look a page's mappings up under a lock that mapping needs for itself,
+ * page after page, and Linux lets such readers pass a writer that waits, for 4 ms. They take their
+ * time, since a hugepage of the zone has hundreds of mappings. Better they finish now than while
+ * others wait for this thread. Some are never finished: for these only a few lifts wait. */
+static void wait_for_quiet(void) {
+  while (zone_sys->contended(zone.view)) {
+    if (stall.patience == 0) return;
+    stall.patience--;
+    for (int i = 0; i < QUIET_RESTS; i++) sys->rest();
+    stall.rested_us = sys->thread_cpu_us();
+  }
+  if (stall.patience < PATIENCE_MOST) stall.patience++;
+}
+
 /* The kernel moves pages only into a watched range. Afterwards the staging range must not be: who
  * copies from it reads frames that have no memory too. */
 static int take_away(struct lift *lift) {
@@ -95,6 +113,7 @@ static int take_away(struct lift *lift) {
 int lift_begin(struct lift *lift, pfn_t pfn, size_t nframes) {
   if (zone.watch < 0) return -EBADF;
   rest_before();
+  wait_for_quiet();
   *lift = (struct lift){.pfn = pfn, .nframes = nframes, .staging = zone.staging};
   int err = take_away(lift);
   if (err == -EBUSY) {

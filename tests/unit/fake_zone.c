@@ -122,6 +122,13 @@ static int fake_zone_freeze(int zone, void *p, size_t length, uint64_t offset) {
   return err != 0 ? err : zone_sys_linux.freeze(zone, p, length, offset);
 }
 
+static bool fake_zone_contended(unused void *view) {
+  if (!fake_zone_quiet()) wrong("looked for others while somebody waits");
+  if (fake_zone.contended == 0) return false;
+  fake_zone.contended--;
+  return true;
+}
+
 /* Nobody has these frames of the zone. */
 static int fake_zone_punch(int zone, uint64_t offset, size_t length) {
   int err = grant(FAKE_ZONE_PUNCH, (char *)arena.base + offset, NULL, length);
@@ -249,6 +256,7 @@ static const struct zone_sys_ops fake_zone_ops = {
     .view = fake_zone_view,
     .share = fake_zone_share,
     .freeze = fake_zone_freeze,
+    .contended = fake_zone_contended,
     .punch = fake_zone_punch,
     .watch_open = fake_zone_watch_open,
     .watch = fake_zone_watch,

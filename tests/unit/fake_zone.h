@@ -66,6 +66,7 @@ struct fake_zone {
   size_t max_mappings;       /* 65530 */
   uintptr_t waiters[4];      /* where threads wait on futexes that are not private */
   unsigned nwaiters;
+  unsigned contended; /* so many looks at the file's mappings meet others */
   const void *pinned; /* a page that no shift moves: -EBUSY */
   /* A page that the kernel is migrating: the next shift that comes to it moves it, maybe some more,
    * and fails with -EEXIST. */

@@ -674,6 +674,36 @@ static void a_lift_begins_rested(void) {
   end_timed();
 }
 
+/* What others in the kernel do with the zone's mappings is waited for before anything is taken
+ * away, and not for ever: a few lifts later it is done beside them. */
+static void a_lift_begins_when_others_have_finished(void) {
+  begin_timed(200, 100, 0);
+  fake_zone.contended = 3;
+  fake.rests = 0;
+  lift_once(1);
+  CU_ASSERT_EQUAL(fake_zone.contended, 0);
+  unsigned rests = fake.rests;
+  CU_ASSERT_TRUE(rests >= 3);
+  lift_once(1);
+  CU_ASSERT_EQUAL(fake.rests, rests);
+  for (int i = 0; i < 20; i++) lift_once(1); /* quiet ones */
+  fake_zone.contended = 1000;
+  lift_once(1);
+  unsigned looks = 1000 - fake_zone.contended;
+  CU_ASSERT_TRUE(looks > 3 && looks < 20);
+  for (int i = 0; i < 20; i++) lift_once(1);
+  CU_ASSERT_EQUAL(1000 - fake_zone.contended, looks + 20);
+  fake_zone.contended = 0;
+  lift_once(1);
+  lift_once(1); /* two quiet ones */
+  fake_zone.contended = 1000;
+  lift_once(1);
+  CU_ASSERT_EQUAL(1000 - fake_zone.contended, 3);
+  fake_zone.contended = 0;
+  CU_ASSERT_TRUE(run_intact());
+  end_timed();
+}
+
 static const struct unit_test tests[] = {
     {"what_is_lifted_is_gone_until_it_is_back", what_is_lifted_is_gone_until_it_is_back},
     {"holes_stay_holes", holes_stay_holes},
@@ -707,6 +737,7 @@ static const struct unit_test tests[] = {
     {"it_is_quick_to_believe_in_slowness", it_is_quick_to_believe_in_slowness},
     {"refused_lifts_count", refused_lifts_count},
     {"a_lift_begins_rested", a_lift_begins_rested},
+    {"a_lift_begins_when_others_have_finished", a_lift_begins_when_others_have_finished},
     {0},
 };
 
