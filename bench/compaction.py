@@ -28,6 +28,7 @@ COMMON_MAPS, MANY_MAPS = 65530, 1048576
 COMPACT_MAPS = 50  # per cent of them that compaction takes, by default
 SHARES = [50, 75, 90]
 AFTER_LOAD = 5.0  # seconds until redis's memory is taken
+LOAD_PAIRS = 8  # of a round: one load differs from the next by more than the bar allows
 PRESSURE_HEAP, PRESSURE_LIMIT, PRESSURE_FILE = 32, 72, 120  # MiB
 PARTS = ["matching", "sparse", "redis", "postpeak", "stall", "chase", "pressure", "overhead",
          "micro"]
@@ -249,6 +250,17 @@ def load_redis(server, quick):
     return redis_load(server, "load", redis_divisor(quick))
 
 
+def time_load(variant, redis, quick):
+    """Only how long the load takes."""
+    server = redis.start(variant)
+    try:
+        cpu = run.cpu_seconds(server.process.pid)
+        loaded = load_redis(server, quick)
+        return {"seconds": loaded["seconds"], "cpu": run.cpu_seconds(server.process.pid) - cpu}
+    finally:
+        server.stop()
+
+
 def run_redis(variant, redis, quick, watch):
     """One load. Where its memory is watched meanwhile its time means nothing, and is not kept."""
     divisor = redis_divisor(quick)
@@ -299,7 +311,7 @@ def last_run(path, like, parts):
         if kept[key] != like[key]:
             raise SystemExit(f"bench: --again: the last run had {key} {kept[key]}, not {like[key]}")
     kept["results"] = {part: runs for part, runs in kept["results"].items()
-                       if part.split("/")[0].removesuffix("-watched") not in parts}
+                       if re.sub("-(watched|time)$", "", part.split("/")[0]) not in parts}
     kept.setdefault("again", {})
     return kept
 
@@ -495,6 +507,9 @@ def main():
                     keep("redis", variant.name, run_redis(variant, redis, quick, False))
                     if turn == 0:
                         keep("redis-watched", variant.name, run_redis(variant, redis, quick, True))
+                for pair in range(1 if quick else LOAD_PAIRS):
+                    for variant in in_turn(on_off, pair):
+                        keep("redis-time", variant.name, time_load(variant, redis, quick))
             if "postpeak" in parts:
                 for variant in in_turn(with_off, turn):
                     keep("postpeak", variant.name, run_json(
@@ -504,7 +519,9 @@ def main():
                     arguments = stall_arguments(variant, quick)
                     keep("stall", variant.name, run_json(variant, "stall", *arguments))
                     if variant.name == "quire-off":
-                        keep("stall", "quire-off-busy", run_json(variant, "stall", "-b", *arguments))
+                        for option, control in (("-b", "busy"), ("-w", "woken")):
+                            keep("stall", f"quire-off-{control}",
+                                 run_json(variant, "stall", option, *arguments))
             if "chase" in parts:
                 for variant in in_turn(quires, turn):
                     keep("chase", variant.name,

@@ -14,10 +14,10 @@ import plots
 from bars import Bar
 from report import load, notes, table
 
-ORDER = ["quire", "quire-aggressive", "quire-call", "quire-off", "quire-off-busy", "glibc",
-         "jemalloc", "tcmalloc", "mimalloc"]
+ORDER = ["quire", "quire-aggressive", "quire-call", "quire-off", "quire-off-busy",
+         "quire-off-woken", "glibc", "jemalloc", "tcmalloc", "mimalloc"]
 COLOURS = {**plots.COLOURS, "quire-off": "#e59866", "quire-off-busy": "#7f8c8d",
-           "quire-aggressive": "#8e44ad", "quire-call": "#d81b60"}
+           "quire-off-woken": "#17202a", "quire-aggressive": "#8e44ad", "quire-call": "#d81b60"}
 # When the memory of each kind of run is judged, and by which bar: {(maps, share): times live}.
 JUDGED_AT = {"quire": 30, "quire-aggressive": 10, "quire-call": 10}
 SPARSE_BARS = {("65530", 90): 2.2, ("65530", 75): 3.0, ("1048576", 90): 1.25,
@@ -80,6 +80,14 @@ def micro_overheads(results):
             if part.startswith("micro/") and {"quire", "quire-off"} <= set(runs)}
 
 
+def load_ratios(results, key):
+    """Of redis's loads, compact:auto to the compact:off beside it, in order of size."""
+    runs = results.get("redis-time", {})
+    if not {"quire", "quire-off"} <= set(runs):
+        return []
+    return sorted(on[key] / off[key] for on, off in zip(runs["quire"], runs["quire-off"]))
+
+
 def overhead_bars(results):
     checked, missing = [], []
     found = overheads(results)
@@ -111,10 +119,9 @@ def bars(results):
                                / middle(redis[other], lambda r: r["held"])))
         else:
             missing.append(text)
-    if "quire" in redis and "quire-off" in redis:
-        checked.append(Bar("redis, time of the load, to compact:off", 1.02,
-                           middle(redis["quire"], lambda r: r["seconds"])
-                           / middle(redis["quire-off"], lambda r: r["seconds"])))
+    ratios = load_ratios(results, "seconds")
+    if ratios:
+        checked.append(Bar("redis, time of the load, to compact:off", 1.02, median(ratios)))
     else:
         missing.append("redis, time of the load, to compact:off")
     if "quire" in results.get("postpeak", {}):
@@ -132,6 +139,9 @@ def bars(results):
             note = ", ".join(f"{label}: {pick(r[key] for r in stall[control]) / 1e3:.1f} us"
                              for control, label in (("quire-off", "off"), ("quire-off-busy", "busy"))
                              if control in stall)
+            if key == "max_entered" and "quire-off-woken" in stall:
+                woken = max(r["max_waited"] for r in stall["quire-off-woken"])
+                note += f", woken: {woken / 1e3:.1f} us"
             checked.append(Bar(f"stall, {name}, {text} access", limit,
                                pick(r[key] for r in stall[name]) / 1e3, note, "us"))
     if not stall:
@@ -173,7 +183,8 @@ def bars_section(checked, missing):
             for b in checked]
     text = ("## The bars\n\nWhat compaction is to reach, and what it reached in this run: medians of "
             "the rounds, judged as printed. Beside a stall is what the same program saw without "
-            "compaction, alone and beside a thread that keeps a processor busy.\n\n"
+            "compaction, alone, beside a thread that keeps a processor busy, and how long it took "
+            "to run when another thread woke it.\n\n"
             + table(["", "at most", "measured", "", ""], rows, 2))
     if missing:
         text += "\nNot measured in this run: " + "; ".join(missing) + ".\n"
@@ -246,7 +257,20 @@ values that redis kept were then read back and compared. The plot is of a run of
 memory was read all the time.
 
 """ + table(["", "memory", "to jemalloc", "used, says redis", "load", "to jemalloc", "CPU"],
-            rows) + measured_text(runs, measured) + "\n![redis](compaction-redis.svg)\n"
+            rows) + pairs_text(results) + measured_text(runs, measured) + "\n![redis](compaction-redis.svg)\n"
+
+
+def pairs_text(results):
+    """How long the load takes with compaction."""
+    times, cpu = load_ratios(results, "seconds"), load_ratios(results, "cpu")
+    if not times:
+        return ""
+    first, last = times[len(times) // 4], times[-1 - len(times) // 4]
+    return f"""
+*Time of the load*: {len(times)} loads with compact:auto and as many with compact:off, in turn. The time of the one
+to the other is {median(times):.3f} in the median, and for half of the pairs between {first:.2f} and {last:.2f}; their processor
+time {median(cpu):.3f}.
+"""
 
 
 def measured_text(runs, measured):
@@ -310,6 +334,7 @@ def stall_section(results):
                microseconds(median(r["max_entered"] for r in runs[n])),
                microseconds(max(r["max_waited"] for r in runs[n])),
                microseconds(median(r["max_waited"] for r in runs[n])),
+               f"{middle(runs[n], lambda r: r['slept']):.0f}",
                microseconds(max(r["max"] for r in runs[n])),
                f"{sum(over(r, 1e6) for r in runs[n])}",
                f"{middle(runs[n], lambda r: r['preempted']):.0f}",
@@ -320,17 +345,18 @@ def stall_section(results):
 
 A thread reads and writes random live objects of a heap of which 75 % were freed, and each access is
 timed. *off* is the same without compaction, *off-busy* the same with a thread beside it that keeps the
-other processor busy and touches nothing: what they show is the machine's own doing. The percentiles
-are medians of the rounds. Compaction can keep a thread waiting only where it faults, sleeps or loses its
-processor; the *longest* is of accesses among which (64 together) it did, of all rounds and the
-median of the rounds' longest, and that is what the bar is about. *Waited* is of those among which it
-faulted or slept: what moving memory can do, without what the scheduler does. The longest of *any* has
+other processor busy and touches nothing, and in *off-woken* it sleeps between the accesses until another
+thread wakes it: what they show is the machine's own doing. The percentiles are medians of the rounds.
+Compaction can keep a thread waiting only where it faults, sleeps or loses its processor; the *longest*
+is of accesses among which (64 together) it did, of all rounds and the median of the rounds' longest, and that is what the bar is about. *Waited* is of those among which it
+faulted or slept: what moving memory can do, without what the scheduler does; of *off-woken* it is the
+time from the other thread's call to the kernel until it ran. *slept*, how often. The longest of *any* has
 what a shared machine does to all its threads in it, and so has *over 1 ms*: how many of all rounds'
 {millions:.0f} million accesses and more took longer. *preempted*, how often the thread lost its processor;
 memory in MiB before and after.
 
-""" + table(["", "p50", "p99", "p99.99", "longest", "median", "waited", "median", "any",
-             "over 1 ms", "preempted", "before", "after"], rows) + \
+""" + table(["", "p50", "p99", "p99.99", "longest", "median", "waited", "median", "slept",
+             "any", "over 1 ms", "preempted", "before", "after"], rows) + \
         "\n![stalls](compaction-stall.svg)\n"
 
 

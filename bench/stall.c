@@ -11,14 +11,18 @@
  * longest access among those where it was so is in the result by itself, and so is the longest
  * among those where the thread faulted or slept, since a processor is lost to others, too.
  *
- * usage: stall [-m MiB] [-s SECONDS] [-c wait|compact | -b] PERCENT
+ * usage: stall [-m MiB] [-s SECONDS] [-c wait|compact | -b | -w] PERCENT
  *
  *   -c  compact: another thread calls quire_compact() over and over; else the allocator decides
  *   -b  another thread keeps a processor busy and touches nothing: what that alone does, on a
  *       machine that shares its processors with others
+ *   -w  between the accesses this thread sleeps, and another wakes it: from there until it runs
+ *       is what counts as waited. Who touches what is being moved sleeps and is woken, too; this
+ *       is what that alone may take
  */
 #include <inttypes.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -31,6 +35,7 @@
 #include "memory.h"
 #include "sparse_heap.h"
 
+enum { WAIT_US = 100 }; /* about what moving a batch takes */
 enum { STEPS = 8, OCTAVES = 40, BUCKETS = STEPS * OCTAVES, BATCH = 64, BATCHES = 64 };
 
 static uint64_t histogram[BUCKETS];
@@ -120,6 +125,31 @@ static void *compute_always(void *arg) {
   return NULL;
 }
 
+static sem_t asleep, awake;
+static _Atomic uint64_t woken_at; /* in ticks */
+
+static void *wake_always(void *arg) {
+  (void)arg;
+  for (;;) {
+    while (sem_wait(&asleep) != 0) {
+    }
+    if (atomic_load(&stop)) return NULL;
+    uint64_t wake = now_ns() + WAIT_US * 1000;
+    while (now_ns() < wake) {
+    }
+    atomic_store(&woken_at, ticks());
+    (void)sem_post(&awake);
+  }
+}
+
+/* Sleeps until it is woken; the ticks from there until it ran. */
+static uint64_t be_woken(void) {
+  (void)sem_post(&asleep);
+  while (sem_wait(&awake) != 0) {
+  }
+  return ticks() - atomic_load(&woken_at);
+}
+
 /* Begins as pattern and counts the accesses; `expected` says by how much. */
 static size_t miscounted(const struct sparse_heap *heap, const uint32_t *expected,
                          const uint64_t *first) {
@@ -135,18 +165,19 @@ int main(int argc, char **argv) {
   enum sparse_call call = CALL_NOTHING;
   struct sparse_heap heap;
   pthread_t other;
-  bool busy = false;
+  void *(*beside)(void *) = NULL;
   int option;
 
-  while ((option = getopt(argc, argv, "m:s:c:b")) != -1) {
+  while ((option = getopt(argc, argv, "m:s:c:bw")) != -1) {
     if (option == 'm') mib = strtoul(optarg, NULL, 10);
     if (option == 's') seconds = strtoul(optarg, NULL, 10);
-    if (option == 'b') busy = true;
+    if (option == 'b') beside = compute_always;
+    if (option == 'w') beside = wake_always;
     if (option == '?' || (option == 'c' && !sparse_call_named(optarg, &call))) return 2;
   }
   if (optind != argc - 1 || mib == 0 || seconds == 0 || call == CALL_TRIM ||
-      (busy && call != CALL_NOTHING)) {
-    fputs("usage: stall [-m MiB] [-s SECONDS] [-c wait|compact | -b] PERCENT\n", stderr);
+      (beside && call != CALL_NOTHING)) {
+    fputs("usage: stall [-m MiB] [-s SECONDS] [-c wait|compact | -b | -w] PERCENT\n", stderr);
     return 2;
   }
   sparse_prepare(&heap, mib << 20, 11);
@@ -163,8 +194,9 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < live; i++) first[i] = *sparse_live(&heap, i);
   struct memory before = memory_now();
 
-  bool beside = call == CALL_COMPACT || busy;
-  if (beside && pthread_create(&other, NULL, busy ? compute_always : compact_always, NULL) != 0)
+  if (call == CALL_COMPACT) beside = compact_always;
+  if (sem_init(&asleep, 0, 0) != 0 || sem_init(&awake, 0, 0) != 0 ||
+      (beside && pthread_create(&other, NULL, beside, NULL) != 0))
     return 3;
   struct rng rng = rng_seed(5);
   uint64_t accesses = 0, longest = 0, longest_entered = 0, longest_waited = 0;
@@ -181,22 +213,29 @@ int main(int argc, char **argv) {
       if (waited && taken > longest_waited) longest_waited = taken;
       before_batch = now;
     }
+    if (beside == wake_always) {
+      uint64_t taken = be_woken();
+      if (taken > longest_waited) longest_waited = taken;
+      before_batch = entered_now();
+    }
     accesses += (uint64_t)BATCH * BATCHES;
   }
   double ns_per_tick = (double)(now_ns() - start) / (double)(ticks() - first_tick);
   struct rusage usage;
   getrusage(RUSAGE_THREAD, &usage);
   atomic_store(&stop, true);
+  (void)sem_post(&asleep);
   if (beside) pthread_join(other, NULL);
 
   struct memory after = memory_now();
   size_t damaged = sparse_damaged(&heap, 1) + miscounted(&heap, expected, first);
   printf("{\"accesses\": %" PRIu64 ", \"passes\": %zu, \"live\": %zu, \"before\": %zu, "
-         "\"after\": %zu, \"mappings\": %zu, \"preempted\": %ld, \"p50\": %.1f, \"p99\": %.1f, "
+         "\"after\": %zu, \"mappings\": %zu, \"slept\": %ld, \"preempted\": %ld, \"p50\": %.1f, "
+         "\"p99\": %.1f, "
          "\"p9999\": %.1f, \"max\": %.1f, \"max_entered\": %.1f, "
          "\"max_waited\": %.1f, \"verified\": %s, \"histogram\": [",
          accesses, atomic_load(&passes), heap.live_bytes, memory_held(&before, &base),
-         memory_held(&after, &base), memory_mappings(), usage.ru_nivcsw,
+         memory_held(&after, &base), memory_mappings(), usage.ru_nvcsw, usage.ru_nivcsw,
          percentile(accesses, 0.5) * ns_per_tick, percentile(accesses, 0.99) * ns_per_tick,
          percentile(accesses, 0.9999) * ns_per_tick, (double)longest * ns_per_tick,
          (double)longest_entered * ns_per_tick, (double)longest_waited * ns_per_tick,
