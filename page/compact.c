@@ -182,13 +182,21 @@ static bool is_small(const struct owner_view *view) {
   return view->slots != 0 && view->object_size <= COMPACT_SLOT_MAX;
 }
 
+/* What its frames have that are not plain; idle ones stay so, whatever becomes of the others. */
+static enum zone_backing backing_of(const struct owner_view *view) {
+  enum zone_backing backing = ZONE_PLAIN;
+  for (size_t i = 0; i < view->nframes && backing == ZONE_PLAIN; i++)
+    backing = zone_backing(pfn_add(view->first, i));
+  return backing;
+}
+
 /* Mappings that it would take to empty it: where most frames hold something a run is of two frames
  * by experience, and where few do none is without an object. Who is a host, a guest or frozen has
  * what it takes. */
 static size_t runs_of(const struct owner_view *view) {
   size_t taken = view->slots - view->free_slots;
   size_t touched = taken * (FRAME_SIZE + view->object_size) / FRAME_SIZE;
-  if (!is_small(view) || zone_backing(view->first) != ZONE_PLAIN) return 0;
+  if (!is_small(view) || backing_of(view) != ZONE_PLAIN) return 0;
   return size_min((view->nframes + 1) / 2, touched);
 }
 
@@ -212,7 +220,7 @@ struct content {
 /* What lives in guests is counted in their hosts. */
 static bool add_content(pfn_t pfn, const struct owner_view *view, void *arg) {
   struct content *content = arg;
-  enum zone_backing backing = zone_backing(pfn);
+  enum zone_backing backing = backing_of(view);
   unsigned size_class = memdesc_class(memmap_peek(pfn));
   if (backing == ZONE_GUEST || !is_small(view)) return true;
   if (view->object_size <= COMPACT_HUGE_MAX) content->live += live_bytes(view);

@@ -52,7 +52,7 @@ static bool consistent(void) {
 static bool intact(void) {
   for (size_t i = 0; i < nobjects; i++)
     for (size_t k = 0; k < words_of(&objects[i]); k++)
-      if (objects[i].p[k] != objects[i].pattern + k) return false;
+      if (objects[i].p[k] != objects[i].pattern + (uint32_t)k) return false;
   return true;
 }
 
@@ -465,6 +465,56 @@ static void hosts_are_made_for_the_classes_that_need_them(void) {
   CU_ASSERT_TRUE(apart >= 1 && apart < alike);
 }
 
+/* Frees the objects from there on that are not to stay. */
+static void keep(size_t from, bool (*stays)(const struct object *o, uint32_t hugepage)) {
+  for (size_t i = nobjects; i-- > from;)
+    if (!stays(&objects[i], pfn_hugepage(arena_pfn(objects[i].p)).n)) put(i);
+  (void)bin_trim(true);
+  (void)frames_purge(0);
+}
+
+static bool some_beside_the_first(const struct object *o, uint32_t hugepage) {
+  return hugepage != 0 && (uintptr_t)o->p / 256 % 32 < (hugepage == 1 ? 13 : 2);
+}
+
+/* Of the first hugepage half is full and half is free: more lives there than anywhere else, but
+ * nobody fits onto it. */
+static void what_has_no_room_is_no_host(void) {
+  begin();
+  get(240, HUGEPAGE_SIZE / 2 / 240);
+  const struct slab *last = memdesc_owner(memmap_peek(arena_pfn(objects[nobjects - 1].p)));
+  get(240, last->nfree);
+  size_t full = nobjects;
+  get(256, (size_t)4 * HUGEPAGE_SIZE / 256);
+  keep(full, some_beside_the_first);
+  run_pass(true);
+  CU_ASSERT_PTR_EQUAL(first_converted(), &arena.hugepages[1]);
+  end();
+}
+
+static bool most_of_what_is_plain(const struct object *o, uint32_t hugepage) {
+  return zone_is_plain(hugepage_pfn((hpn_t){hugepage}), HUGEPAGE_FRAMES) &&
+         (uintptr_t)o->p / 256 % 6 != 0;
+}
+
+/* A fork has left sparse slabs as they were: they will not move, and what is plain is dense. */
+static void what_is_frozen_needs_no_host(void) {
+  begin();
+  make_hosts();
+  run_pass(true);
+  uint64_t converted = stats_now().converted;
+  CU_ASSERT_TRUE(converted >= 1);
+  CU_ASSERT_EQUAL(zone_freeze(), 0);
+  slab_thaw_all();
+  size_t frozen = nobjects;
+  get(256, (size_t)12 * HUGEPAGE_SIZE / 256);
+  keep(frozen, most_of_what_is_plain);
+  run_pass(true);
+  CU_ASSERT_EQUAL(zone_state(), ZONE_OPEN);
+  CU_ASSERT_EQUAL(stats_now().converted, converted);
+  end();
+}
+
 enum { FIRST_LIFTS = 16 }; /* by which it has learnt what they take */
 
 static size_t longest_lift, lifts;
@@ -700,6 +750,8 @@ static const struct unit_test tests[] = {
     {"dense_hugepages_become_hosts_whole", dense_hugepages_become_hosts_whole},
     {"hosts_are_made_for_the_classes_that_need_them",
      hosts_are_made_for_the_classes_that_need_them},
+    {"what_has_no_room_is_no_host", what_has_no_room_is_no_host},
+    {"what_is_frozen_needs_no_host", what_is_frozen_needs_no_host},
     {"pieces_are_as_short_as_the_budget_wants", pieces_are_as_short_as_the_budget_wants},
     {"what_refused_is_skipped_for_a_while", what_refused_is_skipped_for_a_while},
     {"half_a_hugepage_becomes_plain_again", half_a_hugepage_becomes_plain_again},
