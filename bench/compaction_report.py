@@ -257,7 +257,8 @@ values that redis kept were then read back and compared. The plot is of a run of
 memory was read all the time.
 
 """ + table(["", "memory", "to jemalloc", "used, says redis", "load", "to jemalloc", "CPU"],
-            rows) + pairs_text(results) + measured_text(runs, measured) + "\n![redis](compaction-redis.svg)\n"
+            rows) + pairs_text(results) + measured_text(runs, measured) + \
+        "\n![redis](compaction-redis.svg)\n"
 
 
 def pairs_text(results):
@@ -348,10 +349,11 @@ timed. *off* is the same without compaction, *off-busy* the same with a thread b
 other processor busy and touches nothing, and in *off-woken* it sleeps between the accesses until another
 thread wakes it: what they show is the machine's own doing. The percentiles are medians of the rounds.
 Compaction can keep a thread waiting only where it faults, sleeps or loses its processor; the *longest*
-is of accesses among which (64 together) it did, of all rounds and the median of the rounds' longest, and that is what the bar is about. *Waited* is of those among which it
-faulted or slept: what moving memory can do, without what the scheduler does; of *off-woken* it is the
-time from the other thread's call to the kernel until it ran. *slept*, how often. The longest of *any* has
-what a shared machine does to all its threads in it, and so has *over 1 ms*: how many of all rounds'
+is of accesses among which (64 together) it did, of all rounds and the median of the rounds' longest,
+and that is what the bar is about. *Waited* is of those among which it faulted or slept: what moving
+memory can do, without what the scheduler does; of *off-woken* it is the time from the other thread's
+call to the kernel until it ran. *slept*, how often. The longest of *any* has what a shared machine does
+to all its threads in it, and so has *over 1 ms*: how many of all rounds'
 {millions:.0f} million accesses and more took longer. *preempted*, how often the thread lost its processor;
 memory in MiB before and after.
 

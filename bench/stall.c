@@ -230,10 +230,9 @@ int main(int argc, char **argv) {
   struct memory after = memory_now();
   size_t damaged = sparse_damaged(&heap, 1) + miscounted(&heap, expected, first);
   printf("{\"accesses\": %" PRIu64 ", \"passes\": %zu, \"live\": %zu, \"before\": %zu, "
-         "\"after\": %zu, \"mappings\": %zu, \"slept\": %ld, \"preempted\": %ld, \"p50\": %.1f, "
-         "\"p99\": %.1f, "
-         "\"p9999\": %.1f, \"max\": %.1f, \"max_entered\": %.1f, "
-         "\"max_waited\": %.1f, \"verified\": %s, \"histogram\": [",
+         "\"after\": %zu, \"mappings\": %zu, \"slept\": %ld, \"preempted\": %ld, "
+         "\"p50\": %.1f, \"p99\": %.1f, \"p9999\": %.1f, \"max\": %.1f, "
+         "\"max_entered\": %.1f, \"max_waited\": %.1f, \"verified\": %s, \"histogram\": [",
          accesses, atomic_load(&passes), heap.live_bytes, memory_held(&before, &base),
          memory_held(&after, &base), memory_mappings(), usage.ru_nvcsw, usage.ru_nivcsw,
          percentile(accesses, 0.5) * ns_per_tick, percentile(accesses, 0.99) * ns_per_tick,

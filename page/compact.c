@@ -182,7 +182,8 @@ static bool is_small(const struct owner_view *view) {
   return view->slots != 0 && view->object_size <= COMPACT_SLOT_MAX;
 }
 
-/* What its frames have that are not plain; idle ones stay so, whatever becomes of the others. */
+/* What a slab's frames have that are not plain; idle ones stay so, whatever becomes of the others.
+ */
 static enum zone_backing backing_of(const struct owner_view *view) {
   enum zone_backing backing = ZONE_PLAIN;
   for (size_t i = 0; i < view->nframes && backing == ZONE_PLAIN; i++)
@@ -220,9 +221,10 @@ struct content {
 /* What lives in guests is counted in their hosts. */
 static bool add_content(pfn_t pfn, const struct owner_view *view, void *arg) {
   struct content *content = arg;
+  if (!is_small(view)) return true;
   enum zone_backing backing = backing_of(view);
   unsigned size_class = memdesc_class(memmap_peek(pfn));
-  if (backing == ZONE_GUEST || !is_small(view)) return true;
+  if (backing == ZONE_GUEST) return true;
   if (view->object_size <= COMPACT_HUGE_MAX) content->live += live_bytes(view);
   content->runs += runs_of(view);
   if (backing == ZONE_HOME) pass.room[size_class] += room_of(view);
