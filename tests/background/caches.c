@@ -35,7 +35,7 @@ int main(void) {
   pthread_barrier_init(&ready, NULL, THREADS + 1);
   pthread_barrier_init(&done, NULL, THREADS + 1);
   grow();
-  EXPECT(background_tid() != 0);
+  EXPECT(WAIT_UNTIL(background_tid() != 0));
   for (int i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, worker, NULL);
   pthread_barrier_wait(&ready);
   EXPECT(WAIT_UNTIL(reclaimed() > (uint64_t)THREADS * 64 * 1024));

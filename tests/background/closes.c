@@ -28,7 +28,7 @@ int main(int argc, char **argv) {
     }
   }
   for (int fd = 3; fd < 4096; fd++) close(fd);
-  EXPECT(background_tid() != 0);
+  EXPECT(WAIT_UNTIL(background_tid() != 0));
   EXPECT(WAIT_UNTIL(pss_kib() < 12000));
   return 0;
 }

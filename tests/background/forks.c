@@ -18,14 +18,14 @@ int main(void) {
   int status;
   for (int round = 0; round < 10; round++) {
     grow();
-    EXPECT(background_tid() != 0);
+    EXPECT(WAIT_UNTIL(background_tid() != 0));
     pid_t pid = fork();
     EXPECT(pid >= 0);
     if (pid == 0) child();
     shrink();
     EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
   }
-  EXPECT(background_tid() != 0);
+  EXPECT(WAIT_UNTIL(background_tid() != 0));
   EXPECT(WAIT_UNTIL(pss_kib() < 12000));
   return 0;
 }

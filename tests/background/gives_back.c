@@ -1,12 +1,13 @@
-/* Grows, frees, idles: memory goes back. With "large", by single frees while the thread is asleep. */
+/* Grows, frees, idles: memory goes back. With "large", by single frees while the thread is asleep.
+ */
 #include "watch.h"
 
 int main(int argc, char **argv) {
   long small = pss_kib();
   bool large = argc > 1 && strcmp(argv[1], "large") == 0;
   grow();
-  int tid = background_tid(); /* once: looking for it allocates, which is work for the thread */
-  EXPECT(tid != 0);
+  int tid = 0; /* looked for now: that allocates, which is work for the thread */
+  EXPECT(WAIT_UNTIL((tid = background_tid()) != 0));
   long full = pss_kib();
   EXPECT(full > small + OBJECTS * (OBJECT_SIZE / 1024.0) * 0.9);
   if (large) {

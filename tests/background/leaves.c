@@ -18,7 +18,7 @@ int main(void) {
   pthread_t thread;
   atexit(at_exit);
   grow();
-  EXPECT(background_tid() != 0);
+  EXPECT(WAIT_UNTIL(background_tid() != 0));
   pthread_create(&thread, NULL, worker, NULL);
   pthread_detach(thread);
   pthread_exit(NULL);

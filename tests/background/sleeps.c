@@ -11,8 +11,8 @@ int main(void) {
   long small = pss_kib();
   for (int round = 0; round < 3; round++) {
     grow();
-    int tid = background_tid();
-    EXPECT(tid != 0);
+    int tid = 0;
+    EXPECT(WAIT_UNTIL((tid = background_tid()) != 0));
     shrink();
     EXPECT(WAIT_UNTIL(pss_kib() < small + 6000));
     /* Longer than any period at which it could look around; not at once, since a collapsed
@@ -21,7 +21,8 @@ int main(void) {
   }
   /* The same with a heap that holds more than what lives in it, once it has been compacted. */
   grow();
-  int tid = background_tid();
+  int tid = 0;
+  EXPECT(WAIT_UNTIL((tid = background_tid()) != 0));
   thin_out();
   EXPECT(WAIT_UNTIL(is_quiet_for(tid, 1500)));
   return 0;

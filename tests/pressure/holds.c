@@ -7,8 +7,8 @@ static bool holds(long small) {
   enum { TRIES = 10 };
   for (int i = 0; i < TRIES; i++) {
     grow();
-    int tid = background_tid();
-    EXPECT(tid != 0);
+    int tid = 0;
+    EXPECT(WAIT_UNTIL((tid = background_tid()) != 0));
     shrink();
     EXPECT(WAIT_UNTIL(is_quiet(tid)));
     if (pss_kib() > small + OBJECTS * (OBJECT_SIZE / 1024.0) * 0.7) return true;
