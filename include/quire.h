@@ -211,9 +211,12 @@ int quire_bring(const void *p);
 /* ---- pins ---- */
 
 /* A promise that memory stays what it is physically, for who hands it to hardware or registers it
- * with the kernel: quire neither moves, merges, collapses nor discards it. (Memory that the kernel
- * has pinned itself, for a registered buffer or direct I/O, needs none of this: it is seen and left
- * alone. And quire's pin doesn't keep the kernel from migrating pages of its own accord.)
+ * with the kernel: quire neither moves, merges, collapses nor discards it. (Memory that was asked
+ * for with an alignment of 512 bytes or more, and what is above 3.5 KiB, needs none of this for
+ * registered buffers and direct I/O. Of other memory what the kernel has pinned itself is seen and
+ * left alone, but not if it was compacted before: a fork, or a pin of an object beside it, can part
+ * it from what the kernel writes. And quire's pin doesn't keep the kernel from migrating pages of
+ * its own accord.)
  *
  * TRANSIENT is for the length of an operation and doesn't outlast a fork. LONG is for as long as it
  * takes: what compaction made shared with other addresses is moved out first, by the background

@@ -690,6 +690,8 @@ static void mesh(struct slab *guest, struct migration *m) {
   }
 }
 
+_Static_assert(DIRECT_LEAST > COMPACT_SLOT_MAX, "memory for direct I/O is not meshed");
+
 enum owner_verdict slab_migrate(void *owner, struct migration *m) {
   struct slab *slab = owner;
   size_t pinned = m->pinned;

@@ -9,7 +9,12 @@
  *
  * Alignment: every class from 16 bytes up is a multiple of 16, and slabs and folios begin at
  * addresses aligned to the largest power of two that divides their class, so every object is
- * aligned to it. */
+ * aligned to it.
+ *
+ * Who asks for an alignment of a disk's blocks or more may have the kernel write there by direct
+ * I/O, past the page tables. If the page were another by the time it does, as a fork makes it of
+ * memory that is meshed and then written to, that would be lost. So such memory is in slots of a
+ * frame at least, which are never meshed. */
 #ifndef QUIRE_SLAB_SIZE_CLASS_H
 #define QUIRE_SLAB_SIZE_CLASS_H
 
@@ -23,6 +28,8 @@ enum {
   SLAB_MAX = 64 << 10,
   CACHED_MAX = 1 << 20,
   CLASS_TABLE_MAX = 1024, /* sizes up to here find their class in the byte table */
+  DIRECT_ALIGN = 512,     /* what direct I/O asks for, and the least that it gets */
+  DIRECT_LEAST = 4096,
 };
 
 /* How slabs of a class are cut. */
@@ -59,8 +66,10 @@ static inline size_t class_alignment(unsigned size_class) {
 }
 
 /* The smallest class that holds `size` bytes at addresses aligned to `align` (a power of two, 16
- * bytes to 64 KiB; size at most CACHED_MAX). */
+ * bytes to 64 KiB; size at most CACHED_MAX), and that is fit for direct I/O if it could be meant.
+ */
 static always_inline unsigned class_of_aligned(size_t size, size_t align) {
+  if (align >= DIRECT_ALIGN) size = size_max(size, DIRECT_LEAST);
   unsigned c = class_of(align_up(size_max(size, align), align));
   while (class_alignment(c) < align) c++; /* ends at the next power of two at the latest */
   return c;

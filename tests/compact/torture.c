@@ -41,6 +41,7 @@ struct owner owners[OWNERS];
 const char *directory;
 _Atomic bool stop;
 _Atomic unsigned wave;
+pthread_rwlock_t accidental;
 
 static struct cell cells[WORKERS * WORKER_CELLS + (OWNERS - WORKERS) * IO_CELLS];
 static struct {
@@ -146,6 +147,7 @@ void cell_make(struct owner *o, struct cell *c, unsigned size, unsigned alignmen
   if (p == NULL) lost(NULL, "no memory for %u bytes", size);
   c->p = p;
   c->size = size;
+  c->alignment = alignment;
   c->key = next_random(&o->random);
   c->version = 0;
   fill(p, size, c->key, 0);
@@ -196,6 +198,7 @@ static void resize(struct owner *o, struct cell *c) {
   check(&before, "after realloc");
   fill(c->p, size, c->key, c->version);
   c->size = size;
+  c->alignment = 16;
   done(c);
 }
 
@@ -207,10 +210,12 @@ static void pass_on(struct owner *o, struct cell *c) {
   struct cell *other = &parcels[i].cell, mine = *c;
   c->p = other->p;
   c->size = other->size;
+  c->alignment = other->alignment;
   c->key = other->key;
   c->version = other->version;
   other->p = mine.p;
   other->size = mine.size;
+  other->alignment = mine.alignment;
   other->key = mine.key;
   other->version = mine.version;
   atomic_store(&parcels[i].lock, 0);
@@ -351,9 +356,12 @@ static void empty_parcels(struct owner *o) {
 }
 
 int hold(const void *p, size_t size) {
-  int err;
-  while ((err = pin(p, size, PIN_LONG)) == EBUSY) sched_yield();
-  return err;
+  for (;; sched_yield()) {
+    pthread_rwlock_wrlock(&accidental);
+    int err = pin(p, size, PIN_LONG);
+    pthread_rwlock_unlock(&accidental);
+    if (err != EBUSY) return err;
+  }
 }
 
 void let_go(const void *p, size_t size) {
@@ -497,8 +505,10 @@ static void leave_out(void) {
 }
 
 static pid_t fork_numbered(void) {
+  pthread_rwlock_wrlock(&accidental);
   uint64_t number = atomic_fetch_add(&forks_begun, 1) + 1;
   pid_t pid = fork();
+  pthread_rwlock_unlock(&accidental);
   if (pid != 0) atomic_store(&forks_done, number);
   return pid;
 }
@@ -670,6 +680,10 @@ int main(int argc, char **argv) {
   progress = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   need(progress != MAP_FAILED, "mmap");
   parent_stops = progress + 1;
+  pthread_rwlockattr_t kind;
+  pthread_rwlockattr_init(&kind);
+  pthread_rwlockattr_setkind_np(&kind, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+  need(pthread_rwlock_init(&accidental, &kind) == 0, "pthread_rwlock_init");
   give_cells();
   make_file();
   pthread_create(&threads[RING], NULL, run_ring, &ready);

@@ -6,6 +6,7 @@
 #ifndef QUIRE_TESTS_COMPACT_TORTURE_H
 #define QUIRE_TESTS_COMPACT_TORTURE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,6 +26,7 @@ enum {
 struct cell {
   unsigned char *p;
   uint32_t size;
+  uint32_t alignment; /* as it was asked for */
   _Atomic uint32_t busy;
   uint64_t key, version; /* what it holds */
 };
@@ -65,6 +67,11 @@ void cell_rewrite(struct owner *o, struct cell *c);
 /* The kernel fills it from word `at` of the file on, or has done so. */
 void cell_begin(struct cell *c);
 void cell_filled(struct owner *o, struct cell *c, uint64_t key, const char *when);
+
+/* Direct I/O into memory that was not asked for with an alignment for it, and lies well by
+ * accident, may be lost where that memory is meshed and a fork, or a pin for long, comes before the
+ * data. So they exclude each other here. */
+extern pthread_rwlock_t accidental;
 
 /* Pins for long; retried while it is being moved. 0 or an error number. */
 int hold(const void *p, size_t size);

@@ -53,8 +53,14 @@ void make_file(void) {
 
 static uint64_t file_key(uint64_t word) { return FILE_KEY + word * STRIDE; }
 
-/* A small object in a cell taken at random, made if there is none. Freed now and then. */
-static struct cell *some_cell(struct owner *o, unsigned size, unsigned alignment) {
+static bool lies_well(const struct cell *c, unsigned alignment, bool by_accident) {
+  return by_accident ? (uintptr_t)c->p % alignment == 0 : c->alignment >= alignment;
+}
+
+/* A small object in a cell taken at random, made if there is none. Freed now and then. by_accident:
+ * one that lies so without having been asked for will do. */
+static struct cell *some_cell(struct owner *o, unsigned size, unsigned alignment,
+                              bool by_accident) {
   struct cell *c;
   if (wave_level() == 0 && pick(o, 64) == 0)
     for (c = o->cells; c < o->cells + o->ncells; c++)
@@ -63,11 +69,11 @@ static struct cell *some_cell(struct owner *o, unsigned size, unsigned alignment
   while (atomic_load_explicit(&c->busy, memory_order_relaxed));
   if (c->p != NULL) {
     cell_check(o, c, "before it is read into");
-    if (alignment == 16 ? pick(o, 4) != 0 : (uintptr_t)c->p % alignment == 0 && c->size == size)
+    if (alignment == 16 ? pick(o, 4) != 0 : lies_well(c, alignment, by_accident) && c->size == size)
       return c;
     cell_free(o, c, "to make another");
   }
-  cell_make(o, c, size, alignment);
+  cell_make(o, c, size, by_accident ? 16 : alignment);
   return c;
 }
 
@@ -155,7 +161,7 @@ void *run_receiver(void *arg) {
   pthread_t feeder;
   need(pthread_create(&feeder, NULL, run_feeder, (void *)(uintptr_t)77) == 0, "pthread_create");
   while (!atomic_load(&stop)) {
-    struct cell *c = some_cell(o, 16 + pick(o, RECEIVE_MAX - 16), 16);
+    struct cell *c = some_cell(o, 16 + pick(o, RECEIVE_MAX - 16), 16, false);
     uint32_t size = c->size < RECEIVE_MAX ? c->size : RECEIVE_MAX;
     uint64_t key = next_random(&o->random);
     if (size != c->size) continue;
@@ -270,7 +276,7 @@ static void unregister_buffers(void) {
   ring.registered = false;
 }
 
-static void prepare(struct owner *o, struct request *r, int *empty_pipe) {
+static void prepare(struct owner *o, struct request *r, int *empty_pipe, bool by_accident) {
   uint64_t word = pick(o, FILE_WORDS - 65536);
   bool direct = atomic_load(&no_direct) == NULL && pick(o, 4) == 0;
   *r = (struct request){.key = file_key(word)};
@@ -278,9 +284,9 @@ static void prepare(struct owner *o, struct request *r, int *empty_pipe) {
     word &= ~(uint64_t)511;
     r->key = file_key(word);
     unsigned size = pick(o, 2) ? 512 : 4096;
-    r->cell = some_cell(o, size, 512);
+    r->cell = some_cell(o, size, 512, by_accident);
   } else {
-    r->cell = some_cell(o, 16 + pick(o, 1008), 16);
+    r->cell = some_cell(o, 16 + pick(o, 1008), 16, false);
   }
   struct io_uring_sqe *sqe = next_sqe();
   cell_begin(r->cell);
@@ -300,7 +306,9 @@ static void use_objects(struct owner *o) {
   static unsigned char bytes[1 << 16];
   int used_pipes = 0;
   void *data;
-  for (unsigned i = 0; i < DEPTH; i++) prepare(o, &requests[i], &used_pipes);
+  bool by_accident = pick(o, 2) == 0;
+  if (by_accident) pthread_rwlock_rdlock(&accidental);
+  for (unsigned i = 0; i < DEPTH; i++) prepare(o, &requests[i], &used_pipes, by_accident);
   for (unsigned i = 0; i < DEPTH; i++) {
     if (i == DEPTH - (unsigned)used_pipes) {
       for (unsigned n = pick(o, 64); n > 0; n--) sched_yield();
@@ -318,6 +326,7 @@ static void use_objects(struct owner *o) {
     if (r->lent != NULL) lent_back(r->lent);
     cell_filled(o, r->cell, r->key, r->pipe ? "io_uring from a pipe" : "io_uring from a file");
   }
+  if (by_accident) pthread_rwlock_unlock(&accidental);
 }
 
 /* Objects wherever their memory is by now, pinned and then registered: what arrives in them is
@@ -407,11 +416,14 @@ void *run_direct(void *arg) {
   while (!atomic_load(&stop)) {
     unsigned size = sizes[pick(o, 5)];
     uint64_t word = pick(o, FILE_WORDS - 65536) & ~511u;
-    struct cell *c = some_cell(o, size, 512);
+    bool by_accident = pick(o, 2) == 0;
+    if (by_accident) pthread_rwlock_rdlock(&accidental);
+    struct cell *c = some_cell(o, size, 512, by_accident);
     cell_begin(c);
     struct lent *pages = lend(o, c->p, size);
     ssize_t n = pread(fd, c->p, size, (off_t)(word * 8));
     lent_back(pages);
+    if (by_accident) pthread_rwlock_unlock(&accidental);
     if (n != (ssize_t)size) lost(c->p, "O_DIRECT read of %u: %zd %s", size, n, strerror(errno));
     cell_filled(o, c, file_key(word), "O_DIRECT");
   }
