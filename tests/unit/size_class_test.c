@@ -1,9 +1,8 @@
 /* The table of size classes, checked against the rules that it is said to follow. */
 #include "slab/size_class.h"
 
-#include "page/compact.h"
-
 #include "page/arena.h"
+#include "page/compact.h"
 #include "slab/slab.h"
 #include "tests/unit/check.h"
 
