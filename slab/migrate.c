@@ -690,7 +690,7 @@ static void mesh(struct slab *guest, struct migration *m) {
   }
 }
 
-_Static_assert(DIRECT_LEAST > COMPACT_SLOT_MAX, "memory for direct I/O is not meshed");
+_Static_assert((size_t)DIRECT_LEAST > COMPACT_SLOT_MAX, "memory for direct I/O is not meshed");
 
 enum owner_verdict slab_migrate(void *owner, struct migration *m) {
   struct slab *slab = owner;
