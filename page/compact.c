@@ -197,7 +197,7 @@ static enum zone_backing backing_of(const struct owner_view *view) {
 static size_t runs_of(const struct owner_view *view) {
   size_t taken = view->slots - view->free_slots;
   size_t touched = taken * (FRAME_SIZE + view->object_size) / FRAME_SIZE;
-  if (!is_small(view) || backing_of(view) != ZONE_PLAIN) return 0;
+  if (!is_small(view) || !zone_is_plain(view->first, view->nframes)) return 0;
   return size_min((view->nframes + 1) / 2, touched);
 }
 

@@ -17,7 +17,8 @@
  * of this thread that is measured, since no run is short enough to keep the scheduler from taking
  * the processor away in the midst of it. To make that rare, a lift is begun by a thread that has
  * slept a moment ago, if need be within lift_begin. That also lets others in the kernel finish
- * first who would keep lift_map waiting, for some 20 ms at most. The caller may hold locks that
+ * first who would keep lift_map waiting: it sleeps for some 10 ms at most between its looks, and
+ * each look for as long as the kernel has it wait. The caller may hold locks that
  * others can wait for that long, and none that a thread may hold while it touches the heap. */
 #ifndef QUIRE_PAGE_MOVER_H
 #define QUIRE_PAGE_MOVER_H

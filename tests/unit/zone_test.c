@@ -293,6 +293,32 @@ static void it_is_populated_by_a_hugepage(void) {
   end();
 }
 
+static size_t mappings_of_files(void) {
+  FILE *f = fopen("/proc/self/maps", "r");
+  size_t n = 0;
+  char line[512];
+  while (f != NULL && fgets(line, sizeof line, f) != NULL)
+    n += strstr(line, "/memfd:quire") != NULL;
+  if (f != NULL) fclose(f);
+  return n;
+}
+
+/* The kernel's own: tried on the file, it changes nothing. */
+static void a_look_for_others_leaves_nothing_behind(void) {
+  void *view;
+  int fd = zone_sys_linux.open(2 * HUGEPAGE_SIZE);
+  CU_ASSERT_TRUE_FATAL(fd >= 0);
+  CU_ASSERT_EQUAL_FATAL(zone_sys_linux.view(fd, 2 * HUGEPAGE_SIZE, &view), 0);
+  *(char *)view = 1;
+  (void)zone_sys_linux.contended(view);
+  size_t before = mappings_of_files();
+  for (int i = 0; i < 20; i++) (void)zone_sys_linux.contended(view);
+  CU_ASSERT_TRUE(before > 0 && mappings_of_files() == before);
+  CU_ASSERT_EQUAL(*(char *)view, 1);
+  CU_ASSERT_EQUAL(sys_linux.unreserve(view, 2 * HUGEPAGE_SIZE), 0);
+  zone_sys_linux.close(fd);
+}
+
 /* ---- against a model ---- */
 
 struct model_frame {
@@ -621,6 +647,7 @@ static const struct unit_test tests[] = {
     {"punched_frames_read_as_zeros", punched_frames_read_as_zeros},
     {"a_hugepage_is_populated_whole", a_hugepage_is_populated_whole},
     {"it_is_populated_by_a_hugepage", it_is_populated_by_a_hugepage},
+    {"a_look_for_others_leaves_nothing_behind", a_look_for_others_leaves_nothing_behind},
     {"backing_follows_a_model", backing_follows_a_model},
     {"backing_follows_a_model_through_freezes", backing_follows_a_model_through_freezes},
     {"plain_frames_merge_with_their_neighbours", plain_frames_merge_with_their_neighbours},
