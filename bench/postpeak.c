@@ -191,9 +191,9 @@ int main(int argc, char **argv) {
   uint64_t peak_ended = 0;
   size_t peak_live = 0, steady_held = 0;
   for (int now = WARM_UP; now <= STEADY; now++) {
-    atomic_store(&arrived, 0);
     atomic_store(&phase, now);
     nsamples = take_samples(nsamples, (unsigned)threads, &base, start, 0, true);
+    atomic_store(&arrived, 0); /* by now nobody comes before the next phase */
     struct memory memory = memory_now();
     if (now == WARM_UP) steady_held = memory_held(&memory, &base);
     if (now == RISE) peak_live = live_now((unsigned)threads);
