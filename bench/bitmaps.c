@@ -4,8 +4,8 @@
  *
  *   QUIRE_BITMAPS=file LD_PRELOAD="libquire.so bitmaps.so" program
  *
- * The file: for each slab of slots up to 1 KiB a `struct slab_bitmap` and its words. What waits in
- * a thread's cache counts as taken. The file gets its name when it is whole.
+ * The file: for each slab a `struct slab_bitmap` and its words. What waits in a thread's cache
+ * counts as taken. The file gets its name when it is whole.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -27,8 +27,7 @@ static int write_slab(const struct quire_walk_item *item, void *arg) {
                              (uint32_t)item->frames};
   size_t nwords = (item->slots + 63) / 64;
 
-  if (item->type != QUIRE_WALK_SLAB || item->object_size > 1024 || nwords > BITMAP_WORDS_MOST)
-    return 0;
+  if (item->type != QUIRE_WALK_SLAB || nwords > BITMAP_WORDS_MOST) return 0;
   for (size_t i = 0; i < item->slots; i++) {
     struct quire_description d;
     quire_describe((const char *)item->start + i * item->object_size, &d);

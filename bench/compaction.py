@@ -182,36 +182,52 @@ def redis_memory(pid):
     return {"pss": pss, "held": pss + max(0, sum(held.values()) - shown)}
 
 
+def match_bitmaps(path, quick):
+    """What matching alone would make of a heap whose bitmaps bitmaps.c has written."""
+    deadline = time.monotonic() + 30
+    while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"bench: no bitmaps come: {path}")
+        time.sleep(0.1)
+    done = subprocess.run([os.path.join(alloc.OUT, "matching"), "-b", path, "-t",
+                           "5" if quick else "120"], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
 def run_measured(off, redis, quick):
     """The bitmaps of redis's slabs after the load, without compaction, and what matching makes of
     them."""
-    library = os.path.join(alloc.OUT, "bitmaps.so")
     with tempfile.TemporaryDirectory(prefix="quire-bench-") as directory:
         path = os.path.join(directory, "bitmaps")
-        dumping = Dumping(off, library, path)
-        server = redis.start(dumping)
+        server = redis.start(Dumping(off, path))
         try:
+            empty = redis_memory(server.process.pid)["held"] - redis_info(server, "used_memory")
             load_redis(server, quick)
             held = redis_memory(server.process.pid)["held"]
             os.kill(server.process.pid, signal.SIGUSR2)
-            deadline = time.monotonic() + 30
-            while not os.path.exists(path):
-                if time.monotonic() > deadline:
-                    raise SystemExit("bench: redis's bitmaps don't come")
-                time.sleep(0.1)
+            return {**match_bitmaps(path, quick), "held": held, "empty": empty}
         finally:
             server.stop()
-        done = subprocess.run([os.path.join(alloc.OUT, "matching"), "-b", path, "-t",
-                               "5" if quick else "120"], capture_output=True, text=True, check=True)
-    return {**json.loads(done.stdout), "held": held}
+
+
+def postpeak_arguments(quick):
+    return ["-m", 16 if quick else 64, "-s", 11 if quick else 15]
+
+
+def run_measured_peak(off, quick):
+    """The same of the load with a peak, ten seconds after it."""
+    with tempfile.TemporaryDirectory(prefix="quire-bench-") as directory:
+        path = os.path.join(directory, "bitmaps")
+        result = run_json(Dumping(off, path), "postpeak", *postpeak_arguments(quick), "-b")
+        return {**match_bitmaps(path, quick), "held": result["held10"], "asked": result["live10"]}
 
 
 class Dumping(Variant):
     """With bitmaps.so beside it."""
 
-    def __init__(self, variant, library, path):
+    def __init__(self, variant, path):
         super().__init__(variant.name, variant.allocator, variant.options)
-        self.library, self.bitmaps = library, path
+        self.library, self.bitmaps = os.path.join(alloc.OUT, "bitmaps.so"), path
 
     def environment(self, program_has_its_own=False, **more):
         env = super().environment(program_has_its_own, QUIRE_BITMAPS=self.bitmaps, **more)
@@ -487,6 +503,7 @@ def main():
         redis = run.Redis(directory, quick)
         if "matching" in parts and "quire-off" in found:
             kept["measured"] = run_measured(found["quire-off"], redis, quick)
+            kept["measured_peak"] = run_measured_peak(found["quire-off"], quick)
         for turn in range(rounds):
             if "sparse" in parts:
                 # Half of a heap needs more mappings than are common to be worth a look.
@@ -512,8 +529,8 @@ def main():
                         keep("redis-time", variant.name, time_load(variant, redis, quick))
             if "postpeak" in parts:
                 for variant in in_turn(with_off, turn):
-                    keep("postpeak", variant.name, run_json(
-                        variant, "postpeak", "-m", 16 if quick else 64, "-s", 11 if quick else 15))
+                    keep("postpeak", variant.name,
+                         run_json(variant, "postpeak", *postpeak_arguments(quick)))
             if "stall" in parts:
                 for variant in in_turn(quires, turn):
                     arguments = stall_arguments(variant, quick)

@@ -133,16 +133,16 @@ def bars(results):
     for name in named(stall):
         if name.startswith("quire-off"):
             continue
-        for key, limit, text in (("p9999", 200, "p99.99"), ("max_entered", 1000, "longest")):
-            # The median of the rounds' percentiles, but the longest of all rounds.
-            pick = median if key == "p9999" else max
+        for key, limit, text, pick in (("p9999", 200, "p99.99 access", median),
+                                       ("max_entered", 1000, "longest access", median),
+                                       ("max_entered", 1000, "longest access of all rounds", max)):
             note = ", ".join(f"{label}: {pick(r[key] for r in stall[control]) / 1e3:.1f} us"
                              for control, label in (("quire-off", "off"), ("quire-off-busy", "busy"))
                              if control in stall)
             if key == "max_entered" and "quire-off-woken" in stall:
-                woken = max(r["max_waited"] for r in stall["quire-off-woken"])
+                woken = pick(r["max_waited"] for r in stall["quire-off-woken"])
                 note += f", woken: {woken / 1e3:.1f} us"
-            checked.append(Bar(f"stall, {name}, {text} access", limit,
+            checked.append(Bar(f"stall, {name}, {text}", limit,
                                pick(r[key] for r in stall[name]) / 1e3, note, "us"))
     if not stall:
         missing.append("stall, p99.99 and longest access")
@@ -257,7 +257,7 @@ values that redis kept were then read back and compared. The plot is of a run of
 memory was read all the time.
 
 """ + table(["", "memory", "to jemalloc", "used, says redis", "load", "to jemalloc", "CPU"],
-            rows) + pairs_text(results) + measured_text(runs, measured) + \
+            rows) + pairs_text(results) + redis_matched(runs, measured) + \
         "\n![redis](compaction-redis.svg)\n"
 
 
@@ -274,35 +274,68 @@ time {median(cpu):.3f}.
 """
 
 
-def measured_text(runs, measured):
-    """What matching alone makes of the bitmaps of redis's own slabs."""
-    if not measured:
-        return ""
-
+def matched(measured, program):
+    """What matching alone makes of bitmaps, in words, and of a size in frames."""
     def frames(key):
         return mib(measured[key] * 4096)
 
-    text = f"""
-*What there was to be saved*: the bitmaps of a redis under `quire-off` after the same load, matched without an
-allocator (`bench/bitmaps.c`, `bench/matching.c`). Slabs of slots up to 1 KiB have {frames("frames")}, in which
-{mib(measured["live"])} live. Discarding what is empty leaves {frames("discard")}, greedy matching of single frames
-{frames("greedy")}, slow search {frames("better")}; without a gap it would be {frames("bound")}. """
-    if "quire" in runs:
-        saved = measured["held"] - middle(runs["quire"], lambda r: r["held"])
-        possible = (measured["frames"] - measured["better"]) * 4096
-        text += f"""Compaction saved {mib(saved)} of the {mib(possible)} that the slow search does:
+    return f"""
+*What there was to be saved*: the bitmaps of {program}, matched without an
+allocator (`bench/bitmaps.c`, `bench/matching.c`): each frame of slots up to 3.5 KiB with any others in which slots begin at the
+same offsets. Its slabs have {frames("frames")}, in which {mib(measured["live"])} live. Discarding what is empty leaves
+{frames("discard")}, greedy matching of single frames {frames("greedy")}, slow search {frames("better")}; without a gap
+it would be {frames("bound")}. """
+
+
+def share_saved(measured, runs, key):
+    saved = measured["held"] - middle(runs["quire"], lambda r: r[key])
+    possible = (measured["frames"] - measured["better"]) * 4096
+    return f"""Compaction saved {mib(saved)} of the {mib(possible)} that the slow search does:
 {100 * saved / possible:.0f} %. """
+
+
+def best_and_packed(measured, base):
+    """What the slow search, and packing without a gap, would make of the whole."""
+    rest = measured["held"] - measured["frames"] * 4096
+    return rest, *((rest + measured[k] * 4096) / base for k in ("better", "bound"))
+
+
+def redis_matched(runs, measured):
+    if not measured:
+        return ""
+    text = matched(measured, "a redis under `quire-off` after the same load")
+    if "quire" in runs:
+        text += share_saved(measured, runs, "held")
     if "jemalloc" in runs:
-        base = middle(runs["jemalloc"], lambda r: r["held"])
-        rest = measured["held"] - measured["frames"] * 4096
-        best, packed = ((rest + measured[k] * 4096) / base for k in ("better", "bound"))
+        rest, best, packed = best_and_packed(measured, middle(runs["jemalloc"], lambda r: r["held"]))
         text += f"""With the {mib(rest)} that this redis has beside the slabs, slow search would make
 {best:.2f} of jemalloc's memory, and no gap at all {packed:.2f}.
+"""
+    least = measured["empty"] + middle(runs["quire"], lambda r: r["used"]) if "quire" in runs else 0
+    shares = [f"{least / middle(runs[n], lambda r: r['held']):.2f} of {n}'s"
+              for n in ("jemalloc", "glibc") if least and n in runs]
+    if shares:
+        text += f"""
+*What no allocator can go below*: a redis without data holds {mib(measured["empty"])} beside what it counts as used, its program
+and libraries mostly. With what it counts as used after the load that is {mib(least)}: {" and ".join(shares)}.
 """
     return text + "\n"
 
 
-def postpeak_section(results):
+def peak_matched(runs, measured):
+    if not measured:
+        return ""
+    text = matched(measured, "such a run under `quire-off`, ten seconds after the peak")
+    if "quire" in runs:
+        text += share_saved(measured, runs, "held10")
+    rest, best, packed = best_and_packed(measured, measured["asked"])
+    return text + f"""With the {mib(rest)} that it has beside
+the slabs, tables most of all, slow search would make {best:.2f} times what lives, and no gap at all {packed:.2f}: slots are up to an
+eighth larger than what was asked for, and what threads have in their caches counts as living here.
+"""
+
+
+def postpeak_section(results, measured):
     runs = results.get("postpeak")
     if not runs:
         return ""
@@ -317,7 +350,7 @@ state, and the steady state again, which goes on while memory is watched. The pe
 last thread is back at its steady state; 10 s later:
 
 """ + table(["", "live at the peak", "live", "memory", "memory / live", "mappings"], rows) + \
-        "\n![after a peak](compaction-postpeak.svg)\n"
+        peak_matched(runs, measured) + "\n![after a peak](compaction-postpeak.svg)\n"
 
 
 def over(run, ns):
@@ -350,7 +383,7 @@ other processor busy and touches nothing, and in *off-woken* it sleeps between t
 thread wakes it: what they show is the machine's own doing. The percentiles are medians of the rounds.
 Compaction can keep a thread waiting only where it faults, sleeps or loses its processor; the *longest*
 is of accesses among which (64 together) it did, of all rounds and the median of the rounds' longest,
-and that is what the bar is about. *Waited* is of those among which it faulted or slept: what moving
+and these two are what the bars are about. *Waited* is of those among which it faulted or slept: what moving
 memory can do, without what the scheduler does; of *off-woken* it is the time from the other thread's
 call to the kernel until it ran. *slept*, how often. The longest of *any* has what a shared machine does
 to all its threads in it, and so has *over 1 ms*: how many of all rounds'
@@ -536,7 +569,7 @@ def main():
     sections = [header(kept), bars_section(checked, missing),
                 sparse_section(results, kept.get("matching"), kept["sparse_mib"]),
                 redis_section(results, kept["redis_divisor"], kept.get("measured")),
-                postpeak_section(results), stall_section(results), chase_section(results),
+                postpeak_section(results, kept.get("measured_peak")), stall_section(results), chase_section(results),
                 pressure_section(results), overhead_section(results)]
     draw(directory, results)
     with open(os.path.join(directory, "compaction.md"), "w") as out:

@@ -18,13 +18,14 @@
  * usage: matching [-m MiB] [-r FRAMES] [-g GUESTS] [-t SECONDS] [-s SEED] PERCENT
  *        matching -b FILE [-t SECONDS]
  *
- *   -b  bitmaps of a real heap (bitmaps.c) instead: runs of one frame where its slots don't cross
- *       frames, else whole slabs
- *   -r  run length, 1 to 16; 0 for the best of 1, 2, 4, 8, 16 for each size
- *   -g  the most guests
- *   -t  for the better matcher; 0 for none
+ *   -b  bitmaps of a real heap (bitmaps.c) instead: single frames, each with others of the same
+ *       size in which slots begin at the same offsets, by what lives in them to 8 bytes. A slot
+ * that lies in two frames has a part in each. Slots that quire never meshes are left in theirs -r
+ * run length, 1 to 16; 0 for the best of 1, 2, 4, 8, 16 for each size -g  the most guests -t  for
+ * the better matcher; 0 for none
  *
- * Slots that lie in two runs are left out, and so is what a real heap has in caches.
+ * Of the sizes of sparse_heap.c, slots that lie in two runs are left out, and so is what a heap has
+ * in caches.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -335,7 +336,9 @@ static size_t spend(struct packing (*p)[RUN_LENGTHS], const unsigned *chosen, si
 
 /* ---- bitmaps of a real heap ---- */
 
-enum { SIZES_MOST = 64 };
+/* Frames alike: of one size, with slots that begin at the same offsets. MESHED_MOST:
+ * COMPACT_SLOT_MAX of page/compact.h. */
+enum { UNIT = 8, UNITS = FRAME / UNIT, KINDS_MOST = 1024, MESHED_MOST = 3584 };
 
 struct measured {
   struct slab_bitmap *slab; /* each followed by its words */
@@ -360,98 +363,137 @@ static bool read_measured(const char *path, struct measured *out) {
   fclose(f);
   char *end = (char *)out->slab + out->bytes;
   for (struct slab_bitmap *s = out->slab; (char *)s < end; s = next_slab(s))
-    if ((char *)(s + 1) > end || s->size == 0 || s->slots == 0 || (char *)next_slab(s) > end)
+    if ((char *)(s + 1) > end || s->size == 0 || s->slots == 0 || (char *)next_slab(s) > end ||
+        (uint64_t)s->size * s->slots > (uint64_t)s->frames * FRAME)
       return fprintf(stderr, "%s: not bitmaps\n", path), false;
   return true;
 }
 
-static uint64_t *words_of(struct slab_bitmap *s) { return (uint64_t *)(void *)(s + 1); }
-
-/* A run of `length` frames that begins at a slot; its slots do not lie in others. */
-static void add_run(struct packing *p, struct slab_bitmap *s, unsigned first) {
-  size_t r = p->nruns++;
-  for (unsigned i = 0; i < p->slots && first + i < s->slots; i++) {
-    if ((words_of(s)[(first + i) / 64] >> (first + i) % 64 & 1) == 0) continue;
-    bits_of(p, r)[i / 64] |= 1ull << i % 64;
-    p->run[r].count++;
-    unsigned begin = i * p->size / FRAME, end = (i * p->size + p->size - 1) / FRAME;
-    p->run[r].frames |= (uint16_t)(1u << begin | 1u << end);
-  }
-  p->live += (size_t)p->run[r].count * p->size;
-  p->discarded += (size_t)__builtin_popcount(p->run[r].frames);
+static bool is_taken(const struct slab_bitmap *s, unsigned slot) {
+  const uint64_t *words = (const uint64_t *)(const void *)(s + 1);
+  return words[slot / 64] >> slot % 64 & 1;
 }
 
-/* All slabs of one size; false when its runs are too long for this. */
-static bool take_size(const struct measured *m, uint32_t size, struct packing *p) {
-  char *end = (char *)m->slab + m->bytes;
-  size_t nslabs = 0, slots = 0, frames = 0;
+/* What lives in a frame of a slab, a bit for each unit. Bytes. */
+static size_t look_at_frame(const struct slab_bitmap *s, unsigned frame, uint64_t *bits) {
+  size_t begin = (size_t)frame * FRAME, end = begin + FRAME, live = 0;
 
-  memset(p, 0, sizeof(*p));
-  for (struct slab_bitmap *s = m->slab; (char *)s < end; s = next_slab(s)) {
-    if (s->size != size) continue;
-    nslabs++;
-    if (s->slots > slots) slots = s->slots;
-    if (s->frames > frames) frames = s->frames;
+  memset(bits, 0, UNITS / 8);
+  for (size_t slot = begin / s->size; slot < s->slots && slot * s->size < end; slot++) {
+    if (!is_taken(s, (unsigned)slot)) continue;
+    size_t from = slot * s->size > begin ? slot * s->size : begin;
+    size_t to = (slot + 1) * s->size < end ? (slot + 1) * s->size : end;
+    live += to - from;
+    for (size_t u = (from - begin) / UNIT; u < (to - begin + UNIT - 1) / UNIT; u++)
+      bits[u / 64] |= 1ull << u % 64;
   }
-  p->size = size;
-  p->length = FRAME % size == 0 ? 1 : (unsigned)frames;
-  p->slots = FRAME % size == 0 ? FRAME / size : (unsigned)slots;
-  p->words = (p->slots + 63) / 64;
-  if (p->length > RUN_MOST || p->words > WORDS_MOST) return false;
-  size_t most = nslabs * ((slots + p->slots - 1) / p->slots);
-  p->run = room(most, sizeof(*p->run));
-  p->bits = room(most * p->words, sizeof(*p->bits));
-  p->group = room(most, sizeof(*p->group));
-  p->all = room(most * p->words, sizeof(*p->all));
-  for (struct slab_bitmap *s = m->slab; (char *)s < end; s = next_slab(s))
-    for (unsigned first = 0; s->size == size && first < s->slots; first += p->slots)
-      add_run(p, s, first);
+  return live;
+}
+
+static uint32_t offset_of(const struct slab_bitmap *s, unsigned frame) {
+  return (uint32_t)((size_t)frame * FRAME % s->size);
+}
+
+struct kind {
+  uint32_t size, offset;
+  size_t nframes;
+  struct packing packing;
+};
+
+static struct kind kinds[KINDS_MOST];
+static size_t nkinds;
+
+static struct kind *kind_of(const struct slab_bitmap *s, unsigned frame) {
+  size_t i = 0;
+  while (i < nkinds && (kinds[i].size != s->size || kinds[i].offset != offset_of(s, frame))) i++;
+  if (i == KINDS_MOST) return NULL;
+  if (i == nkinds) kinds[nkinds++] = (struct kind){.size = s->size, .offset = offset_of(s, frame)};
+  return &kinds[i];
+}
+
+static void add_frame(struct packing *p, const uint64_t *bits, size_t live) {
+  size_t r = p->nruns++;
+  memcpy(bits_of(p, r), bits, UNITS / 8);
+  for (unsigned w = 0; w < UNITS / 64; w++)
+    p->run[r].count += (uint16_t)__builtin_popcountll(bits[w]);
+  p->run[r].frames = 1;
+  p->live += live;
+  p->discarded++;
+}
+
+/* All frames in which something lives: those of slots that are meshed by their kind, the others
+ * counted. False when there are too many kinds. */
+static bool sort_frames(const struct measured *m, size_t *large, size_t *large_live) {
+  char *end = (char *)m->slab + m->bytes;
+  uint64_t bits[UNITS / 64];
+
+  for (int pass = 0; pass < 2; pass++) {
+    for (struct slab_bitmap *s = m->slab; (char *)s < end; s = next_slab(s))
+      for (unsigned frame = 0; frame < s->frames; frame++) {
+        size_t live = look_at_frame(s, frame, bits);
+        if (live == 0) continue;
+        if (s->size > MESHED_MOST) {
+          *large += pass;
+          *large_live += pass * live;
+          continue;
+        }
+        struct kind *kind = kind_of(s, frame);
+        if (kind == NULL) return false;
+        if (pass == 0)
+          kind->nframes++;
+        else
+          add_frame(&kind->packing, bits, live);
+      }
+    for (size_t i = 0; pass == 0 && i < nkinds; i++) {
+      size_t n = kinds[i].nframes;
+      kinds[i].packing = (struct packing){.size = UNIT,
+                                          .length = 1,
+                                          .slots = UNITS,
+                                          .words = UNITS / 64,
+                                          .run = room(n, sizeof(struct run)),
+                                          .bits = room(n, UNITS / 8),
+                                          .group = room(n, sizeof(struct group)),
+                                          .all = room(n, UNITS / 8)};
+    }
+  }
   return true;
 }
+
+static size_t frames_to_hold(size_t bytes) { return (bytes + FRAME - 1) / FRAME; }
 
 /* In frames: all that the slabs have, without the empty ones, and by each matcher. */
 static int match_measured(const char *path, double seconds) {
   struct measured m;
-  static struct packing packing[SIZES_MOST];
-  uint32_t sizes[SIZES_MOST];
-  size_t nsizes = 0, all = 0, live = 0, discard = 0, by_greedy = 0, better = 0, bound = 0, left = 0;
-  size_t gaps[SIZES_MOST] = {0}, sum_of_gaps = 0;
+  size_t all = 0, live = 0, large = 0, discard, by_greedy, better, sum_of_gaps = 0;
+  size_t gaps[KINDS_MOST] = {0};
 
   if (!read_measured(path, &m)) return 1;
   char *end = (char *)m.slab + m.bytes;
-  for (struct slab_bitmap *s = m.slab; (char *)s < end; s = next_slab(s)) {
-    size_t i = 0;
-    while (i < nsizes && sizes[i] != s->size) i++;
-    if (i == nsizes && nsizes < SIZES_MOST) sizes[nsizes++] = s->size;
-    all += s->frames;
-    left += i == SIZES_MOST;
-  }
-  for (size_t i = 0; i < nsizes; i++) {
-    struct packing *p = &packing[i];
-    if (!take_size(&m, sizes[i], p)) {
-      left++;
-      continue;
-    }
+  for (struct slab_bitmap *s = m.slab; (char *)s < end; s = next_slab(s)) all += s->frames;
+  if (!sort_frames(&m, &large, &live))
+    return fprintf(stderr, "%s: more than %d kinds of frames\n", path, KINDS_MOST), 1;
+  discard = by_greedy = better = large;
+  for (size_t i = 0; i < nkinds; i++) {
+    struct packing *p = &kinds[i].packing;
     greedy(p);
-    size_t least = (p->live / p->size + p->slots - 1) / p->slots * p->length, now = frames_left(p);
+    size_t least = frames_to_hold(p->live), now = frames_left(p);
     live += p->live;
     discard += p->discarded;
     by_greedy += now;
-    bound += least;
     gaps[i] = now > least && p->ngroups > 1 ? now - least : 0;
     sum_of_gaps += gaps[i];
   }
   /* Time where there is something to be found. */
-  for (size_t i = 0; i < nsizes; i++) {
-    if (seconds > 0 && gaps[i] > 0)
-      improve(&packing[i], seconds * (double)gaps[i] / (double)sum_of_gaps);
-    better += frames_left(&packing[i]);
-    release(&packing[i]);
+  for (size_t i = 0; i < nkinds; i++) {
+    struct packing *p = &kinds[i].packing;
+    if (seconds > 0 && gaps[i] > 0) improve(p, seconds * (double)gaps[i] / (double)sum_of_gaps);
+    better += frames_left(p);
+    release(p);
   }
   free(m.slab);
   printf("{\"frames\": %zu, \"live\": %zu, \"discard\": %zu, \"greedy\": %zu, \"better\": %zu, "
-         "\"bound\": %zu, \"left_out\": %zu}\n",
-         all, live, discard, by_greedy, better, bound, left);
+         "\"bound\": %zu, \"large\": %zu}\n",
+         all, live, discard, by_greedy, better, frames_to_hold(live), large);
   return 0;
 }
 

@@ -7,12 +7,14 @@
  * as with sessions that end one by one. Every block is compared with what was written when it is
  * freed.
  *
- * usage: postpeak [-m MiB] [-t THREADS] [-s SECONDS]
+ * usage: postpeak [-m MiB] [-t THREADS] [-s SECONDS] [-b]
  *
  *   -m  live bytes of the steady state, all threads together
  *   -s  how long to watch after the peak
+ *   -b  once the memory has been taken, has bitmaps.c write down what lives where
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -161,15 +163,17 @@ static size_t take_samples(size_t nsamples, unsigned threads, const struct memor
 
 int main(int argc, char **argv) {
   size_t mib = 64, threads = 4, seconds = 15, nsamples = 0;
+  bool bitmaps = false;
   int option;
 
-  while ((option = getopt(argc, argv, "m:t:s:")) != -1) {
-    size_t value = option == '?' ? 0 : strtoul(optarg, NULL, 10);
+  while ((option = getopt(argc, argv, "m:t:s:b")) != -1) {
+    size_t value = option == 'b' ? 1 : option == '?' ? 0 : strtoul(optarg, NULL, 10);
+    if (option == 'b') bitmaps = true;
     if (option == 'm') mib = value;
     if (option == 't') threads = value;
     if (option == 's') seconds = value;
     if (value == 0) {
-      fputs("usage: postpeak [-m MiB] [-t THREADS] [-s SECONDS]\n", stderr);
+      fputs("usage: postpeak [-m MiB] [-t THREADS] [-s SECONDS] [-b]\n", stderr);
       return 2;
     }
   }
@@ -208,6 +212,7 @@ int main(int argc, char **argv) {
   struct memory memory = memory_now();
   at_mark = memory_held(&memory, &base);
   live_at_mark = live_now((unsigned)threads);
+  if (bitmaps) (void)raise(SIGUSR2);
   nsamples = take_samples(nsamples, (unsigned)threads, &base, start,
                           peak_ended + seconds * 1000000000ull, false);
   size_t mappings = memory_mappings(), damaged = 0;
