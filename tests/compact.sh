@@ -42,6 +42,7 @@ build() { # NAME [flags...]
 build sparse
 build refuse
 build waiters -I"$here/compact"
+build direct
 [[ ! -f /usr/include/liburing.h ]] || build torture "$here/compact/torture_io.c" -luring
 
 # check NAME COMMAND...: must succeed; 77 is a skip, whose reason is the last line that it printed. So is a
@@ -75,8 +76,8 @@ export lib
 
 seconds=30
 [[ ${QUIRE_LONG:-0} == 0 ]] || seconds=600
+mkdir "$work/files"
 if [[ -x $work/torture ]]; then
-  mkdir "$work/files"
   limit=$((seconds + 120)) check "torture for $seconds s" env LD_PRELOAD="$lib" "$work/torture" $seconds "$work/files"
   [[ ! -s $work/out ]] || grep 'objects checked' "$work/out"
 
@@ -107,6 +108,13 @@ if [[ -x $work/torture ]]; then
 else
   echo "SKIP compact: torture: liburing is not installed"
 fi
+
+# ---- direct I/O ----
+
+rounds=50
+[[ ${QUIRE_LONG:-0} == 0 ]] || rounds=1000
+limit=$((rounds + 100)) check "direct reads into aligned memory, across forks" env LD_PRELOAD="$lib" "$work/direct" $rounds "$work/files"
+[[ ! -s $work/out ]] || grep 'objects read' "$work/out"
 
 # ---- where and how it meshes ----
 
