@@ -3,7 +3,7 @@
 #
 #   tools/deps.sh [build] [demo] [check] [bench] [aarch64] [numa]     (no argument: the first four)
 #
-# numa is what tests/numa-system.sh needs: an emulator and a kernel for it.
+# numa is what tests/numa-system.sh and tests/pressure-system.sh need: an emulator and a kernel for it.
 # aarch64 is what tests/aarch64-system.sh needs: 150 MB to fetch, and a kernel that only Debian has as a package
 # that can be installed on another machine.
 #
