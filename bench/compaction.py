@@ -421,6 +421,25 @@ def run_pressure(variant, quick):
             os.rmdir(group)
 
 
+def run_pressure_emulated(variant):
+    """The same for memory.high, in an emulated machine, where this one's control groups have none.
+    It has no disk, so the other process grows, and pressure.c says why by its options memory stays.
+    Wake-ups of an idle process aren't counted there: one that polls has some."""
+    script = os.path.join(alloc.TOP, "tests", "pressure-system.sh")
+    conf = f"{variant.options},background_threshold:1M,decay_ms:3600000"
+    done = subprocess.run(["bash", script, "measure", os.path.join(alloc.OUT, "pressure"), conf,
+                           "-m", str(PRESSURE_HEAP), "-n", "5", "-s", "0"],
+                          env={**os.environ, "QUIRE_LIB": variant.real}, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True)
+    said = done.stdout.strip().splitlines() or ["it said nothing"]
+    if done.returncode != 0:
+        return None, f"pressure, from memory.high: {said[-1]}"
+    result = json.loads(said[-1])
+    if result["verified"] is not True:
+        raise SystemExit("bench: pressure was not verified")
+    return {**result, "emulated": True}, None
+
+
 def verify(found, parts):
     for variant in found.values():
         for program in ("sparse", "postpeak", "stall", "chase", "pressure"):
@@ -545,10 +564,14 @@ def main():
                          run_json(variant, "chase", *chase_arguments(variant, quick)))
             if "pressure" in parts and "quire" in found:
                 result, why_not = run_pressure(found["quire"], quick)
-                if result is not None:
-                    keep("pressure", "quire", result)
-                elif why_not not in kept["skipped"]:
-                    kept["skipped"].append(why_not)
+                ran = [(result, why_not)]
+                if result is None or result["kind"] != "memory.high":
+                    ran.append(run_pressure_emulated(found["quire"]))
+                for result, why_not in ran:
+                    if result is not None:
+                        keep("pressure", "quire", result)
+                    elif why_not not in kept["skipped"]:
+                        kept["skipped"].append(why_not)
             for number, program in enumerate(whole_programs):
                 for variant in in_turn(on_off, turn + number):
                     keep(f"overhead/{program.name}", variant.name, run_overhead(variant, program))

@@ -3,15 +3,21 @@
  * background thread wake up when there is nothing to gain?
  *
  * A sparse heap is built and left alone until nothing changes any more. For so many seconds the
- * background thread's wake-ups are counted. Then, time after time, another process in the same
- * control group reads a file that does not fit into what the group may have, until the kernel tells
- * of it; from that moment on this one looks, without pause, for the end of a pass of compaction,
- * which is later than its beginning.
+ * background thread's wake-ups are counted (not at all with -s 0). Then, time after time, another
+ * process in the same control group reads a file that does not fit into what the group may have,
+ * until the kernel tells of it; from that moment on this one looks again and again for the end of a
+ * pass of compaction, which is later than its beginning.
  *
- * usage: pressure [-m MiB] [-n TIMES] [-s SECONDS] [-e EVENTS] FILE
+ * usage: pressure [-m MiB] [-n TIMES] [-s SECONDS] [-e EVENTS] [FILE]
  *
  *   -e  memory.events of the group: the moment is when its count of `high` has risen; else when the
  *       background thread is woken, which the kernel does when it has counted enough stalls
+ *
+ * Without FILE, where there is no disk, the other process grows instead, until the kernel has
+ * counted; that needs -e. There the kernel may be one whose rings can't wait for a futex, so that
+ * the thread polls while it has something to give back later, and is deaf when it has nothing: each
+ * time it is given something, which by quire's options (decay_ms) must stay for longer than this
+ * takes.
  *
  * Prints JSON; times are in nanoseconds. "pass": a pass was over; -1 where none came within ten
  * seconds. Other allocators have none of this.
@@ -27,11 +33,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "memory.h"
 #include "quire.h"
 #include "sparse_heap.h"
@@ -41,7 +50,11 @@ enum {
   QUIET_NS = 1500000000, /* without a pass: it has nothing to gain */
   GIVE_UP_S = 10,        /* after the kernel told */
   WAIT_S = 60,           /* for the kernel to tell */
+  POLLS = 2,             /* in that time: a thread that polls does so once a second */
+  LOOK_NS = 100000,      /* between looks for the end of a pass */
   PERCENT = 90,
+  WASTE = 8 << 20, /* bytes to give back later */
+  STEP = 64 << 10, /* by which the other process grows */
 };
 
 static int (*stats)(struct quire_stats *);
@@ -64,6 +77,26 @@ static struct quire_stats stats_now(void) {
   return now;
 }
 
+/* ---- memory.events ---- */
+
+static int open_events(const char *path) {
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+
+  if (file < 0) fail(path);
+  return file;
+}
+
+static uint64_t count_high(int events) {
+  char text[512], *at;
+  ssize_t n = pread(events, text, sizeof text - 1, 0);
+
+  if (n <= 0) fail("memory.events");
+  text[n] = 0;
+  at = strstr(text, "high ");
+  if (at == NULL) fail("memory.events has no high");
+  return strtoull(at + 5, NULL, 10);
+}
+
 /* ---- the process that needs memory ---- */
 
 /* Reads the file in an order that no read-ahead guesses, until it is killed. */
@@ -82,17 +115,35 @@ static void read_always(const char *path) {
   }
 }
 
-/* It must have nothing of this heap: started before there is one, and it starts the readers. */
+/* Keeps what it has until it is killed: one event each time. */
+static void grow_until_told(const char *events_path) {
+  int events = open_events(events_path);
+  uint64_t before = count_high(events);
+
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  while (count_high(events) == before) {
+    void *p = mmap(NULL, STEP, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) _exit(1);
+    memset(p, 1, STEP);
+  }
+  for (;;) pause();
+}
+
+/* It must have nothing of this heap: started before there is one, and it starts those who need
+ * memory. */
 static int orders[2];
 
-static void run_helper(const char *path) {
+static void run_helper(const char *path, const char *events_path) {
   char order;
   pid_t reader = 0;
 
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   close(orders[1]);
   while (read(orders[0], &order, 1) == 1) {
-    if (order == 'r' && (reader = fork()) == 0) read_always(path);
+    if (order == 'r' && (reader = fork()) == 0) {
+      if (path != NULL) read_always(path);
+      grow_until_told(events_path);
+    }
     if (order == 's' && reader > 0) {
       kill(reader, SIGKILL);
       waitpid(reader, NULL, 0);
@@ -103,26 +154,6 @@ static void run_helper(const char *path) {
 
 static void order(char what) {
   if (write(orders[1], &what, 1) != 1) fail("pipe");
-}
-
-/* ---- the moment ---- */
-
-static int open_events(const char *path) {
-  int file = open(path, O_RDONLY | O_CLOEXEC);
-
-  if (file < 0) fail(path);
-  return file;
-}
-
-static uint64_t count_high(int events) {
-  char text[512], *at;
-  ssize_t n = pread(events, text, sizeof text - 1, 0);
-
-  if (n <= 0) fail("memory.events");
-  text[n] = 0;
-  at = strstr(text, "high ");
-  if (at == NULL) fail("memory.events has no high");
-  return strtoull(at + 5, NULL, 10);
 }
 
 /* ---- the background thread ---- */
@@ -174,16 +205,19 @@ static uint64_t times_run(void) {
   return run;
 }
 
-/* No pass is under way, and none has been for a while. */
-static void wait_until_quiet(void) {
-  uint64_t since = now_ns(), passes = 0;
+/* No pass is under way, and none has been for a while; the thread was not woken meanwhile, but for
+ * the looks of one that polls. */
+static void wait_until_quiet(long looks) {
+  uint64_t since = 0, passes = 0;
 
-  for (long switches = -1;;) {
+  for (long switches = 0;;) {
     long seen = wakeups();
     uint64_t now = stats_now().compactions;
-    if (seen != switches || now != passes) since = now_ns();
-    switches = seen;
-    passes = now;
+    if (since == 0 || seen > switches + looks || now != passes) {
+      since = now_ns();
+      switches = seen;
+      passes = now;
+    }
     if (now_ns() - since > QUIET_NS) return;
     pause_ns(100000000);
   }
@@ -204,8 +238,15 @@ static uint64_t moment(int events) {
   return 0;
 }
 
+static void waste_memory(void) {
+  char *block = checked(malloc(WASTE));
+
+  memset(block, 1, WASTE);
+  free(block);
+}
+
 static int usage(void) {
-  fputs("usage: pressure [-m MiB] [-n TIMES] [-s SECONDS] [-e EVENTS] FILE\n", stderr);
+  fputs("usage: pressure [-m MiB] [-n TIMES] [-s SECONDS] [-e EVENTS] [FILE]\n", stderr);
   return 2;
 }
 
@@ -214,6 +255,7 @@ int main(int argc, char **argv) {
   const char *events_path = NULL;
   int64_t passed[TIMES_MOST];
   struct sparse_heap heap;
+  struct utsname system;
   int option;
 
   while ((option = getopt(argc, argv, "m:n:s:e:")) != -1) {
@@ -228,7 +270,9 @@ int main(int argc, char **argv) {
     else
       return usage();
   }
-  if (optind != argc - 1 || mib == 0 || times == 0 || times > TIMES_MOST) return usage();
+  const char *path = argv[optind]; /* NULL: it grows */
+  if (argc - optind > 1 || (path == NULL && events_path == NULL)) return usage();
+  if (mib == 0 || times == 0 || times > TIMES_MOST) return usage();
   stats = (int (*)(struct quire_stats *))dlsym(RTLD_DEFAULT, "quire_stats");
   if (stats == NULL) {
     fputs("pressure: this is not quire\n", stderr);
@@ -236,25 +280,31 @@ int main(int argc, char **argv) {
   }
   if (pipe2(orders, O_CLOEXEC) != 0) fail("pipe");
   pid_t helper = fork();
-  if (helper == 0) run_helper(argv[optind]);
+  if (helper == 0) run_helper(path, events_path);
   if (helper < 0) fail("fork");
 
   sparse_prepare(&heap, mib << 20, 7);
   sparse_fill(&heap);
   sparse_free(&heap, PERCENT);
+  /* What stays for so long also keeps the thread from looking for what a pass is worth. */
+  if (path == NULL) (void)sparse_call_run(CALL_COMPACT);
   for (int i = 0; i < 600 && !find_background(); i++) pause_ns(10000000);
   if (background[0] == 0) {
     fputs("pressure: there is no background thread\n", stderr);
     return 1;
   }
-  wait_until_quiet();
-  long before = wakeups();
-  pause_ns(seconds * 1000000000u);
-  long woken = wakeups() - before;
+  long woken = 0;
+  if (seconds > 0) {
+    wait_until_quiet(0);
+    long before = wakeups();
+    pause_ns(seconds * 1000000000u);
+    woken = wakeups() - before;
+  }
 
   int events = events_path == NULL ? -1 : open_events(events_path);
   for (size_t i = 0; i < times; i++) {
-    wait_until_quiet();
+    if (path == NULL) waste_memory();
+    wait_until_quiet(path == NULL ? POLLS : 0);
     uint64_t was = stats_now().compactions;
     order('r');
     uint64_t told = moment(events);
@@ -263,17 +313,22 @@ int main(int argc, char **argv) {
       return 1;
     }
     passed[i] = -1;
+    /* Who asks for numbers without a pause has the locks that the pass needs. */
     while (passed[i] < 0 && now_ns() - told < (uint64_t)GIVE_UP_S * 1000000000u) {
-      if (stats_now().compactions != was) passed[i] = (int64_t)(now_ns() - told);
-      sched_yield();
+      if (stats_now().compactions != was)
+        passed[i] = (int64_t)(now_ns() - told);
+      else
+        pause_ns(LOOK_NS);
     }
     order('s');
   }
   close(orders[1]);
   waitpid(helper, NULL, 0);
-  printf("{\"verified\": %s, \"kind\": \"%s\", \"seconds\": %zu, \"wakeups\": %ld, \"pass\": [",
+  uname(&system);
+  printf("{\"verified\": %s, \"kind\": \"%s\", \"kernel\": \"%s\", \"seconds\": %zu, "
+         "\"wakeups\": %ld, \"pass\": [",
          sparse_damaged(&heap, 0) == 0 ? "true" : "false",
-         events_path != NULL ? "memory.high" : "stalls", seconds, woken);
+         events_path != NULL ? "memory.high" : "stalls", system.release, seconds, woken);
   for (size_t i = 0; i < times; i++) printf("%s%" PRId64, i > 0 ? ", " : "", passed[i]);
   printf("]}\n");
   return 0;
