@@ -11,10 +11,11 @@
  * allowed.
  *
  * Work comes in turns. A turn returns when the next has something to do; after two passes over the
- * caches without gain, and with no decay left, there is none: then it announces itself asleep,
- * looks once more after a pause, since a free just before may not have seen the announcement, and
- * sleeps without end. An idle process costs nothing. background_notify is one load while the thread
- * isn't asleep.
+ * caches without gain, and with no decay left, there is none. Where nothing is to be done for long
+ * (for ever, or as long as the options have freed memory stay) it announces itself asleep, looks
+ * once more after a pause, since a free just before may not have seen the announcement, and sleeps
+ * until then: a free wakes it, as what is freed may be worth a pass of compaction. An idle process
+ * costs nothing. background_notify is one load while the thread isn't asleep.
  *
  * What it must not do to the program: no signal is ever delivered to it; its descriptors are its
  * own (arch/loop.h); it starts no thread while the process is a vfork child or sandboxed; a process
@@ -60,8 +61,9 @@
 enum {
   RETRY_MS = 1000,
   STACK_BYTES = 128 << 10,
-  TRIM_MIN_MS = 20, /* between passes over the caches */
-  QUIET_PASSES = 2, /* passes without gain until it sleeps: idle caches show only at the second */
+  TRIM_MIN_MS = 20,   /* between passes over the caches: half of decay_ms, but at least */
+  TRIM_MAX_MS = 1000, /* and at most so much: freed objects are no memory of the program's yet */
+  QUIET_PASSES = 2,   /* passes without gain until it sleeps: idle caches show only at the second */
   COLLAPSE_SHARE = 100, /* collapsing takes at most one part in so many of a core */
   COLLAPSE_CREDIT_US = 20000,
   PURGE_INTERVAL_MS = 1000, /* pressure is answered once in so long */
@@ -98,7 +100,9 @@ static int seccomp_mode(void) { return (int)raw_call3(SYS_prctl, PR_GET_SECCOMP,
 
 /* ---- a turn ---- */
 
-static uint64_t trim_interval(void) { return size_max(TRIM_MIN_MS, options.decay_ms / 2); }
+static uint64_t trim_interval(void) {
+  return size_min(TRIM_MAX_MS, size_max(TRIM_MIN_MS, options.decay_ms / 2));
+}
 
 /* Slabs and caches hold on to objects, these to frames. */
 static uint64_t trim(uint64_t now) {
@@ -204,9 +208,10 @@ static void serve_mail(void) {
 
 static bool announced(void) { return load_relaxed(&background.asleep) != 0; }
 
-/* The caller may have been told that nothing is left; how long is it to wait really? */
+/* The caller may have been told that nothing is left, or nothing for long; how long is it to wait
+ * really? As unsigned, for ever is most. */
 static int64_t announce(int64_t next) {
-  if (next != LOOP_FOREVER_MS) {
+  if ((uint64_t)next <= trim_interval()) {
     store_relaxed(&background.asleep, 0);
   } else if (!announced()) {
     (void)exchange_acq_rel(&background.asleep, 1);

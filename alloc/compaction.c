@@ -8,7 +8,7 @@
  * A pass works in steps of a few milliseconds of CPU time and pauses so that it takes its share of
  * a processor (compact_cpu), and a quarter of that while there are as many others to run as
  * processors: then it takes from the program what it uses. One that was asked for (quire_compact,
- * malloc_trim) works without pauses.
+ * malloc_trim, memory pressure) works without pauses, and so does one that is under way then.
  *
  * Fork. The child must see what it would without compaction, and whoever forks may not wait long:
  * the forking thread raises `forks`, and asks the background thread, which has the zone's
@@ -237,13 +237,15 @@ static bool settled(uint64_t now, size_t loose) {
   return true;
 }
 
+/* Does somebody wait for a pass? One that is under way comes first, and hurries. */
+static bool is_asked(void) { return load_acquire(&shared.asked) != load_relaxed(&shared.done); }
+
 /* Should a pass begin? Else *next is when to look again. */
 static bool due(uint64_t now, uint64_t *next) {
-  uint32_t asked = load_acquire(&shared.asked);
   size_t held;
   *next = UINT64_MAX;
-  if (asked != load_relaxed(&shared.done)) {
-    work.serving = asked;
+  if (is_asked()) {
+    work.serving = load_acquire(&shared.asked);
     return true;
   }
   if (options.compact == CHOICE_COMPACT_OFF) return false;
@@ -294,7 +296,8 @@ uint64_t compaction_turn(uint64_t now, bool may_mesh) {
   bool over = compact_step(STEP_US);
   if (over) finish(now);
   lock_release(&shared.engine);
-  if (work.serving != 0 || over) return over ? 1 : 0;
+  if (over) return 1;
+  if (is_asked()) return 0;
   return pause_after(sys->thread_cpu_us() - began, may_mesh);
 }
 

@@ -137,6 +137,8 @@ for stall in 10 100000; do
   check "compact_stall:$stall" env LD_PRELOAD="$lib" QUIRE_CONF=compact_stall:$stall "$work/sparse" mesh
 done
 check "compact:aggressive, unasked" env LD_PRELOAD="$lib" QUIRE_CONF=compact:aggressive,background_threshold:1M "$work/sparse" alone
+check "unasked, while freed memory is kept for an hour" env LD_PRELOAD="$lib" \
+  QUIRE_CONF=compact:aggressive,background_threshold:1M,decay_ms:3600000 "$work/sparse" alone
 check "compact:off maps nothing" env LD_PRELOAD="$lib" QUIRE_CONF=compact:off "$work/sparse" hollow
 check "background:off gives back what is empty" env LD_PRELOAD="$lib" QUIRE_CONF=background:off "$work/sparse" hollow
 check "a child that compacts by itself" env LD_PRELOAD="$lib" "$work/sparse" child

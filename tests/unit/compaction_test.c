@@ -311,6 +311,34 @@ static void pressure_asks_for_a_pass(void) {
   end();
 }
 
+/* One that has begun by itself pauses, to take no more than its share; no longer once it is
+ * waited for. */
+static void a_pass_under_way_hurries_for_who_asks(void) {
+  struct sys_ops costly;
+  begin();
+  get(16 << 20);
+  thin_out(10);
+  fake_sys = sys;
+  costly = *sys;
+  costly.thread_cpu_us = costly_cpu_us;
+  sys = &costly;
+  uint64_t next = 0, turns = 0;
+  while (!compact_active() && turns++ < 100) fake.now += size_min(turn(), LOOK_MS);
+  CU_ASSERT_TRUE_FATAL(compact_active());
+  for (int i = 0; i < 4; i++) fake.now += next = turn();
+  CU_ASSERT_TRUE(compact_active() && next > 1);
+  compaction_pressed();
+  while (passes() == 0 && turns++ < 100000) {
+    next = turn();
+    CU_ASSERT_TRUE(passes() != 0 || next == 0);
+  }
+  CU_ASSERT_EQUAL(passes(), 1);
+  while (passes() == 1 && turns++ < 100000) CU_ASSERT_TRUE(turn() <= 1); /* what was asked for */
+  CU_ASSERT_EQUAL(passes(), 2);
+  sys = fake_sys;
+  end();
+}
+
 static void without_a_thread_the_caller_works(void) {
   begin();
   options.background = CHOICE_BACKGROUND_OFF;
@@ -718,6 +746,7 @@ static const struct unit_test tests[] = {
     {"with_all_processors_in_demand_it_takes_less", with_all_processors_in_demand_it_takes_less},
     {"the_kernel_counts_who_could_run", the_kernel_counts_who_could_run},
     {"pressure_asks_for_a_pass", pressure_asks_for_a_pass},
+    {"a_pass_under_way_hurries_for_who_asks", a_pass_under_way_hurries_for_who_asks},
     {"without_a_thread_the_caller_works", without_a_thread_the_caller_works},
     {"a_sandbox_ends_meshing", a_sandbox_ends_meshing},
     {"a_fork_keeps_passes_away", a_fork_keeps_passes_away},
