@@ -11,7 +11,7 @@ shows() {
   done
   return 1
 }
-longest() { awk '{ n = length($0) > n ? length($0) : n } END { print n + 0 }'; }
+longest() { wc -L; } # in columns; not every awk knows characters of several bytes
 
 terminal_at() { # WIDTH HEIGHT
   window=$1
