@@ -20,9 +20,11 @@
  *
  *   -b  bitmaps of a real heap (bitmaps.c) instead: single frames, each with others of the same
  *       size in which slots begin at the same offsets, by what lives in them to 8 bytes. A slot
- * that lies in two frames has a part in each. Slots that quire never meshes are left in theirs -r
- * run length, 1 to 16; 0 for the best of 1, 2, 4, 8, 16 for each size -g  the most guests -t  for
- * the better matcher; 0 for none
+ *       that lies in two frames has a part in each. Slots that quire never meshes stay where they
+ *       are
+ *   -r  run length, 1 to 16; 0 for the best of 1, 2, 4, 8, 16 for each size
+ *   -g  the most guests
+ *   -t  for the better matcher; 0 for none
  *
  * Of the sizes of sparse_heap.c, slots that lie in two runs are left out, and so is what a heap has
  * in caches.
@@ -433,8 +435,10 @@ static bool sort_frames(const struct measured *m, size_t *large, size_t *large_l
         size_t live = look_at_frame(s, frame, bits);
         if (live == 0) continue;
         if (s->size > MESHED_MOST) {
-          *large += pass;
-          *large_live += pass * live;
+          if (pass == 0) {
+            (*large)++;
+            *large_live += live;
+          }
           continue;
         }
         struct kind *kind = kind_of(s, frame);
