@@ -61,9 +61,10 @@
 enum {
   RETRY_MS = 1000,
   STACK_BYTES = 128 << 10,
-  TRIM_MIN_MS = 20,   /* between passes over the caches: half of decay_ms, but at least */
-  TRIM_MAX_MS = 1000, /* and at most so much: freed objects are no memory of the program's yet */
-  QUIET_PASSES = 2,   /* passes without gain until it sleeps: idle caches show only at the second */
+  TRIM_MIN_MS = 20, /* between passes over the caches: half of decay_ms, but at least */
+  TRIM_MAX_MS =
+      1000,         /* and at most so much: what is taken goes to slabs, which no decay is about */
+  QUIET_PASSES = 2, /* passes without gain until it sleeps: idle caches show only at the second */
   COLLAPSE_SHARE = 100, /* collapsing takes at most one part in so many of a core */
   COLLAPSE_CREDIT_US = 20000,
   PURGE_INTERVAL_MS = 1000, /* pressure is answered once in so long */

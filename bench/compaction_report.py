@@ -163,7 +163,7 @@ def bars(results):
         if times:
             note = f"longest: {max(times) / 1e6:.1f} ms"
             if any(r.get("emulated") for r in runs):
-                note += "; in an emulated machine, so an upper bound"
+                note += "; in an emulated machine"
             checked.append(Bar(f"pressure, from {kind} to the end of a pass, median", 100,
                                median(times) / 1e6, note, "ms"))
         elif kind == "memory.high" or not pressure:
@@ -280,7 +280,7 @@ time {median(cpu):.3f}.
 
 
 def matched(measured, program):
-    """What matching alone makes of bitmaps, in words, and of a size in frames."""
+    """What matching alone makes of the bitmaps of a program, in words."""
     def frames(key):
         return mib(measured[key] * 4096)
 
@@ -447,9 +447,9 @@ def pressure_section(results):
     kernels = sorted({r["kernel"] for r in runs if r.get("emulated")})
     emulated = f"""
 This machine's control groups have no memory.high, so that was measured in an emulated machine
-(`tests/pressure-system.sh`), whose processor is ten to twenty times slower: it is an upper bound.
-There is no disk in it, and the other process grows instead. It ran Linux {", ".join(kernels)};
-before 6.12 a pass only discards.
+(`tests/pressure-system.sh`), whose processor is ten to twenty times slower. There is no disk in
+it, and the other process grows instead. It ran Linux {", ".join(kernels)}; before 6.12 a pass only
+discards, so there it has less to do than one that meshes.
 """ if kernels else ""
     return f"""## Memory pressure
 

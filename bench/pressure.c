@@ -286,7 +286,7 @@ int main(int argc, char **argv) {
   sparse_prepare(&heap, mib << 20, 7);
   sparse_fill(&heap);
   sparse_free(&heap, PERCENT);
-  /* What stays for so long also keeps the thread from looking for what a pass is worth. */
+  /* On a slow machine a pass that it begins by itself may come only after it seemed quiet. */
   if (path == NULL) (void)sparse_call_run(CALL_COMPACT);
   for (int i = 0; i < 600 && !find_background(); i++) pause_ns(10000000);
   if (background[0] == 0) {

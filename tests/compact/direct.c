@@ -35,6 +35,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "expect.h"
 #include "may_mesh.h"
 
 enum {
@@ -82,15 +83,6 @@ static int file = -1;
 
 #define STRIDE 0x9e3779b97f4a7c15ull
 #define FILE_KEY 0x51a7e5eed0f11e00ull
-
-#define EXPECT(condition)                                                                          \
-  do {                                                                                             \
-    if (!(condition)) {                                                                            \
-      printf("%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, strerror(errno));                 \
-      fflush(stdout);                                                                              \
-      _exit(1);                                                                                    \
-    }                                                                                              \
-  } while (0)
 
 static uint64_t mix(uint64_t x) {
   x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;

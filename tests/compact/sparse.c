@@ -29,6 +29,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "expect.h"
 #include "may_mesh.h"
 
 enum { OBJECTS = 240000, LIVE_PERCENT = 12, DEADLINE_S = 60 };
@@ -40,15 +41,6 @@ static struct {
 } objects[OBJECTS];
 static uint64_t seed = 42;
 static size_t (*compact)(void);
-
-#define EXPECT(condition)                                                                          \
-  do {                                                                                             \
-    if (!(condition)) {                                                                            \
-      printf("%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, strerror(errno));                 \
-      fflush(stdout);                                                                              \
-      _exit(1);                                                                                    \
-    }                                                                                              \
-  } while (0)
 
 static unsigned pick(unsigned below) {
   seed = seed * 6364136223846793005u + 1442695040888963407u;

@@ -225,21 +225,25 @@ static uint64_t costly_cpu_us(void) {
   return fake.cpu_us += 1000;
 }
 
-/* A look at the clock costs a millisecond here: a turn is a few units of work, and is followed by
- * a pause that leaves it its share of a processor, also where each pause lasts longer than it
- * should. */
+/* From here on a look at the clock costs a millisecond; until sys is fake_sys again. */
+static void let_looks_cost(void) {
+  static struct sys_ops costly;
+  fake_sys = sys;
+  costly = *sys;
+  costly.thread_cpu_us = costly_cpu_us;
+  sys = &costly;
+}
+
+/* A turn is a few units of work, and is followed by a pause that leaves it its share of a
+ * processor, also where each pause lasts longer than it should. */
 static void takes_a_share(unsigned percent, unsigned cpu_option, unsigned runnable,
                           uint64_t overslept) {
-  struct sys_ops costly;
   begin();
   options.compact_cpu = cpu_option;
   fake.runnable = runnable;
   get(16 << 20);
   thin_out(10);
-  fake_sys = sys;
-  costly = *sys;
-  costly.thread_cpu_us = costly_cpu_us;
-  sys = &costly;
+  let_looks_cost();
   unsigned turns = 0;
   uint64_t began = 0, used = 0;
   while (passes() == 0 && turns < 100000) {
@@ -314,14 +318,10 @@ static void pressure_asks_for_a_pass(void) {
 /* One that has begun by itself pauses, to take no more than its share; no longer once it is
  * waited for. */
 static void a_pass_under_way_hurries_for_who_asks(void) {
-  struct sys_ops costly;
   begin();
   get(16 << 20);
   thin_out(10);
-  fake_sys = sys;
-  costly = *sys;
-  costly.thread_cpu_us = costly_cpu_us;
-  sys = &costly;
+  let_looks_cost();
   uint64_t next = 0, turns = 0;
   while (!compact_active() && turns++ < 100) fake.now += size_min(turn(), LOOK_MS);
   CU_ASSERT_TRUE_FATAL(compact_active());
